@@ -1,0 +1,16 @@
+"""What happened: recordings as named streams, each on its own clock."""
+
+from forerun.data.episode import Aligned, Episode, Recordings, Stream, align, newest_before
+from forerun.data.formats import open_recordings
+from forerun.data.video import resize_video
+
+__all__ = [
+    "Aligned",
+    "Episode",
+    "Recordings",
+    "Stream",
+    "align",
+    "newest_before",
+    "open_recordings",
+    "resize_video",
+]
