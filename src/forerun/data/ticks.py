@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from forerun.data.episode import Episode, Recordings, Stream, newest_before
+from forerun.data.video import resize_video
 from forerun.types import ConfigError, DataError, ShapeError, StreamSpec
 
 Mode = Literal["picture", "newest", "burst", "action"]
@@ -223,24 +223,16 @@ def picture_freshness(stream: Stream, times_s: np.ndarray, tick_s: float) -> np.
 
 
 def read_pictures(stream: Stream, times_s: np.ndarray, tick_s: float, size: int) -> Iterator[np.ndarray]:
-    """Newest frame at or before each tick, resized, in chunks (n, size, size, 3); decodes none twice."""
+    """Newest frame at or before each tick, in chunks (n, size, size, 3) uint8; decodes none twice.
+
+    Areas are averaged. A frame that is not square is squashed, not cropped: no part of the scene is lost.
+    """
+    small = resize_video(stream, size, size)
     index, _ = _newest(stream, times_s, tick_s)
     unique, back = np.unique(index, return_inverse=True)
     frame_bytes = max(1, int(np.prod(stream.spec.shape)))
     chunk = max(1, CHUNK_BYTES // frame_bytes)
     for start in range(0, len(unique), chunk):
-        frames = resize(stream.read(unique[start : start + chunk]), size)
+        frames = small.read(unique[start : start + chunk])
         inside = (back >= start) & (back < start + chunk)
         yield frames[back[inside] - start]
-
-
-def resize(frames: np.ndarray, size: int) -> np.ndarray:
-    """(n, H, W, 3) uint8 to (n, size, size, 3) by averaging areas.
-
-    A frame that is not square is squashed, not cropped: no part of the scene is lost.
-    """
-    if frames.shape[1:3] == (size, size):
-        return frames
-    return np.stack(
-        [np.asarray(Image.fromarray(f).resize((size, size), Image.Resampling.BOX)) for f in frames]
-    )
