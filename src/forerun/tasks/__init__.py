@@ -1,0 +1,26 @@
+"""Simulated stand-ins for a real robot, as Gymnasium environments.
+
+Importing this package registers the ids and nothing else; MuJoCo and pymunk are imported when an
+environment is made.
+
+    >>> import gymnasium, forerun.tasks
+    >>> env = gymnasium.make("forerun/Push-v0")
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from forerun.tasks.base import Task
+from forerun.tasks.policies import Quality, scripted_policy
+
+TASKS: dict[str, str] = {
+    "forerun/Push-v0": "forerun.tasks.push:Push",
+}
+"""Every task by its Gymnasium id, and where its class lives."""
+
+for _id, _entry_point in TASKS.items():
+    if _id not in gymnasium.registry:
+        gymnasium.register(_id, entry_point=_entry_point, order_enforce=False)
+
+__all__ = ["TASKS", "Quality", "Task", "scripted_policy"]
