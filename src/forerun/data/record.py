@@ -1,0 +1,206 @@
+"""Record episodes from any Gymnasium environment.
+
+Row k pairs observation k with the action taken on seeing it, at time k / control_hz. The observation after
+the last action has no action of its own and is not kept: that is LeRobot's convention, one row per decision.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from forerun.data.episode import Episode, Stream
+from forerun.data.lerobot_meta import kind_of
+from forerun.types import ConfigError, StreamSpec
+
+Policy = Callable[[Any], Any]
+"""Observation to action. If it has a method ``reset(env, rng)``, every episode begins with that."""
+
+REWARD = "next.reward"
+
+
+def record(
+    env: gymnasium.Env,
+    policy: Policy | None = None,
+    *,
+    episodes: int,
+    seed: int = 0,
+    max_steps: int | None = None,
+    control_hz: float | None = None,
+    past_the_end: bool = False,
+) -> Iterator[Episode]:
+    """Run a policy and yield one episode after the other.
+
+    Uint8 pictures become video, other observations vectors, nested ones named "outer.inner". If the
+    environment has ``stream_specs()``, its names, units and kinds are taken; ``state()`` is kept as the
+    privileged stream "state" and the reward as "next.reward". Episode i depends on ``seed`` and i alone.
+
+    Args:
+        env: with Box, Discrete or Dict spaces.
+        policy: observation to action; uniform samples of the action space if None.
+        episodes: how many.
+        seed: of the environment, the action space and the policy.
+        max_steps: rows per episode at most; the environment's own limit if None.
+        control_hz: steps per second; by default ``env.control_hz``, or ``metadata["render_fps"]``.
+        past_the_end: record ``max_steps`` rows though the environment says the episode is over, as
+            continuous play data wants. Only for environments that may be stepped on.
+
+    Raises:
+        ConfigError: the control rate is unknown, or an observation is neither a number nor a picture.
+    """
+    if episodes < 1 or (max_steps is not None and max_steps < 1):
+        raise ConfigError(
+            f"{episodes} episodes of at most {max_steps} steps were asked for; both must be at least 1"
+        )
+    if past_the_end and max_steps is None:
+        raise ConfigError("recording past the end of an episode needs to know when to stop; give max_steps")
+    rate_hz = control_hz or _control_hz(env)
+    specs = stream_specs(env, rate_hz)
+    for i in range(episodes):
+        yield _episode(env, policy, specs, i, seed, rate_hz, max_steps, past_the_end)
+
+
+def _control_hz(env: gymnasium.Env) -> float:
+    rate = getattr(env.unwrapped, "control_hz", None) or (env.metadata or {}).get("render_fps")
+    if not rate:
+        raise ConfigError(
+            f"{env.unwrapped.__class__.__name__} does not say how many steps make a second: it has neither "
+            "control_hz nor a render_fps in its metadata. Give it: --control-hz 20"
+        )
+    return float(rate)
+
+
+def stream_specs(env: gymnasium.Env, rate_hz: float) -> dict[str, StreamSpec]:
+    """The streams that recording the environment gives, by name."""
+    inner: Any = env.unwrapped
+    declared: dict[str, StreamSpec] = getattr(inner, "stream_specs", dict)()
+    specs = {n: _spec(n, space, rate_hz) for n, space in _flat_spaces(env.observation_space).items()}
+    specs["action"] = _spec("action", env.action_space, rate_hz)
+    if callable(getattr(inner, "state", None)):
+        env.reset(seed=0)
+        specs["state"] = StreamSpec(
+            name="state", kind="privileged", shape=np.shape(inner.state()), rate_hz=rate_hz
+        )
+    specs[REWARD] = StreamSpec(name=REWARD, kind="privileged", shape=(1,), rate_hz=rate_hz)
+    return {name: declared.get(name, spec) for name, spec in specs.items()}
+
+
+def _flat_spaces(space: spaces.Space, name: str = "") -> dict[str, spaces.Space]:
+    if isinstance(space, spaces.Dict):
+        parts = [_flat_spaces(inner, f"{name}.{key}" if name else str(key)) for key, inner in space.items()]
+        return {n: s for part in parts for n, s in part.items()}
+    return {name or "observation": space}
+
+
+def _spec(name: str, space: spaces.Space, rate_hz: float) -> StreamSpec:
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiBinary):
+        raise ConfigError(
+            f"'{name}' is a {type(space).__name__}; forerun records Box, Discrete and MultiBinary spaces and "
+            "Dicts of them. Wrap the environment so that it gives numbers or pictures"
+        )
+    if name != "action" and _is_picture(space) and space.shape:
+        return StreamSpec(name=name, kind="video", shape=(*space.shape[:2], 3), unit="rgb", rate_hz=rate_hz)
+    kind = "action" if name == "action" else kind_of(name)
+    flat = spaces.flatten_space(space)
+    assert isinstance(flat, spaces.Box)
+    shape = space.shape if isinstance(space, spaces.Box) and space.shape else flat.shape
+    bounded = np.isfinite(flat.low).all() and np.isfinite(flat.high).all()
+    low, high = (
+        tuple(float(v) for v in bound.ravel()) if bounded else None for bound in (flat.low, flat.high)
+    )
+    return StreamSpec(name=name, kind=kind, shape=shape, rate_hz=rate_hz, low=low, high=high)
+
+
+def _is_picture(space: spaces.Space) -> bool:
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+        return False
+    return len(space.shape) == 3 and space.shape[-1] in (1, 3)
+
+
+def _episode(
+    env: gymnasium.Env,
+    policy: Policy | None,
+    specs: dict[str, StreamSpec],
+    number: int,
+    seed: int,
+    rate_hz: float,
+    max_steps: int | None,
+    past_the_end: bool,
+) -> Episode:
+    env_seed, space_seed = (int(s) for s in np.random.SeedSequence([seed, number]).generate_state(2))
+    observation, info = env.reset(seed=env_seed)
+    env.action_space.seed(space_seed)
+    begin = getattr(policy, "reset", None)
+    if begin is not None:
+        begin(env, np.random.default_rng([seed, number]))
+    rows: dict[str, list[np.ndarray]] = defaultdict(list)
+    done, step = False, 0
+    while (past_the_end or not done) and (max_steps is None or step < max_steps):
+        action = env.action_space.sample() if policy is None else policy(observation)
+        _keep(rows, specs, env, observation, action)
+        observation, reward, terminated, truncated, info = env.step(action)
+        rows[REWARD].append(np.array([reward], dtype=np.float32))
+        done, step = terminated or truncated, step + 1
+    streams = {name: _stream(spec, rows[name], rate_hz) for name, spec in specs.items()}
+    success = info.get("success", info.get("is_success"))
+    return Episode(
+        name=f"episode_{number:06d}",
+        streams=streams,
+        success=None if success is None else bool(success),
+        metadata={"environment": env.spec.id if env.spec else type(env.unwrapped).__name__, "seed": env_seed},
+    )
+
+
+def _keep(
+    rows: dict[str, list[np.ndarray]],
+    specs: dict[str, StreamSpec],
+    env: gymnasium.Env,
+    observation: Any,
+    action: Any,
+) -> None:
+    values = _flat_values(env.observation_space, observation)
+    values["action"] = _numbers(env.action_space, action)
+    if "state" in specs and "state" not in values:
+        inner: Any = env.unwrapped
+        values["state"] = np.asarray(inner.state(), dtype=np.float64)
+    for name, value in values.items():
+        rows[name].append(np.array(value))  # a copy: environments may reuse their buffers
+
+
+def _flat_values(space: spaces.Space, observation: Any, name: str = "") -> dict[str, np.ndarray]:
+    if isinstance(space, spaces.Dict):
+        parts = [
+            _flat_values(inner, observation[key], f"{name}.{key}" if name else str(key))
+            for key, inner in space.items()
+        ]
+        return {n: v for part in parts for n, v in part.items()}
+    return {name or "observation": _numbers(space, observation)}
+
+
+def _numbers(space: spaces.Space, value: Any) -> np.ndarray:
+    if _is_picture(space):
+        picture = np.asarray(value)
+        return picture if picture.shape[-1] == 3 else np.repeat(picture, 3, axis=-1)
+    if isinstance(space, spaces.Box) and space.shape:
+        return np.asarray(value, dtype=np.float32)
+    return np.asarray(spaces.flatten(space, value), dtype=np.float32)
+
+
+def _stream(spec: StreamSpec, rows: list[np.ndarray], rate_hz: float) -> Stream:
+    """One sample per step, or, from a sensor faster than control, the burst since the step before."""
+    times_s = np.arange(len(rows)) / rate_hz
+    if rows[0].ndim == len(spec.shape):
+        return Stream(spec, times_s, np.stack(rows))
+    burst = np.concatenate(
+        [
+            t - np.arange(len(r) - 1, -1, -1) / (spec.rate_hz or rate_hz)
+            for t, r in zip(times_s, rows, strict=True)
+        ]
+    )
+    since_start = burst > -1e-9
+    return Stream(spec, burst[since_start], np.concatenate(rows)[since_start])
