@@ -104,10 +104,10 @@ class WindowSampler:
 
 def window_starts(cache: TickCache, episodes: np.ndarray | Sequence[int], length: int) -> np.ndarray:
     """First rows of every window of ``length`` rows inside one of the episodes, in order."""
-    bounds = [
-        (cache.episode_starts[e], cache.episode_starts[e + 1] - length + 1) for e in np.asarray(episodes)
-    ]
-    spans = [np.arange(first, last, dtype=np.int64) for first, last in bounds if last > first]
+    spans = []
+    for e in np.asarray(episodes):
+        first, end = int(cache.episode_starts[e]), int(cache.episode_starts[e + 1])
+        spans.append(np.arange(first, max(first, end - length + 1)))
     return np.concatenate(spans) if spans else np.empty(0, dtype=np.int64)
 
 
