@@ -16,6 +16,7 @@ from forerun.tasks.policies import Quality, scripted_policy
 
 TASKS: dict[str, str] = {
     "forerun/Push-v0": "forerun.tasks.push:Push",
+    "forerun/TwoRoom-v0": "forerun.tasks.tworoom:TwoRoom",
 }
 """Every task by its Gymnasium id, and where its class lives."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import gymnasium
 import numpy as np
@@ -44,6 +44,8 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     state_names: ClassVar[tuple[str, ...]]
     thresholds: ClassVar[dict[str, dict[str, float]]]
     """Success: every error is below its threshold, by level ("moderate", "strict")."""
+    hold_steps: ClassVar[dict[str, int]] = {"moderate": 1, "strict": 1}
+    """For so many control steps in a row, before ``info`` calls it a success."""
 
     def __init__(self, max_steps: int | None = None, render_mode: str | None = None) -> None:
         self.max_steps = self.default_max_steps if max_steps is None else int(max_steps)
@@ -65,6 +67,7 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._goal_state: np.ndarray | None = None
         self._goal: dict[str, np.ndarray] = {}
         self._num_steps = 0
+        self._held = dict.fromkeys(self.hold_steps, 0)
 
     # What a task must say about itself.
 
@@ -103,7 +106,7 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     # What follows from it.
 
     def solved(self, state: np.ndarray, goal_state: np.ndarray, level: Level = "moderate") -> bool:
-        """Whether every error is below its threshold at this level."""
+        """Whether every error is below its threshold at this level, at this one moment."""
         limits = self.thresholds[level]
         errors = self.errors(state, goal_state)
         return all(errors[name] < limit for name, limit in limits.items())
@@ -147,6 +150,7 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._goal = self.observe(self._goal_state)
         self.set_state(self.check_state(start))
         self._num_steps = 0
+        self._held = dict.fromkeys(self.hold_steps, 0)
         return self.observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -167,7 +171,7 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         space = cast(gymnasium.spaces.Box, self.action_space)
         if values.shape != space.shape or not np.isfinite(values).all():
             raise ShapeError(
-                f"the action {values.tolist()} was given; {type(self).__name__} takes {self.action_spec.size} "
+                f"action {values.tolist()} was given; {type(self).__name__} takes {self.action_spec.size} "
                 f"finite values ({', '.join(self.action_spec.names)}) in {self.action_spec.unit}"
             )
         return np.clip(values, space.low, space.high)
@@ -187,11 +191,13 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if self._goal_state is None:
             return {}
         state, goal_state = self.state(), self._goal_state
+        for level in get_args(Level):
+            self._held[level] = self._held[level] + 1 if self.solved(state, goal_state, level) else 0
         return {
             "goal": {name: value.copy() for name, value in self._goal.items()},
             "goal_state": goal_state.copy(),
-            "success": self.solved(state, goal_state, "moderate"),
-            "success_strict": self.solved(state, goal_state, "strict"),
+            "success": self._held["moderate"] >= self.hold_steps["moderate"],
+            "success_strict": self._held["strict"] >= self.hold_steps["strict"],
             **self.errors(state, goal_state),
         }
 

@@ -62,10 +62,11 @@ XML = f"""
 class Push(Task):
     """Push a block of 9 x 9 x 4 cm to a goal position and heading on a table, seen from straight above.
 
-    World: x to the right and y up in the picture, origin in the middle, metres. Rims 12 mm high at +-0.225 m
-    keep the block on the table; the tip (a vertical cylinder of radius 18 mm) runs above them, to +-0.25 m,
-    so that it can always get behind the block. The block has one yellow edge, at its own +x side: its heading is
-    unambiguous. Friction of block and table 0.4: a block no longer pushed stops within a tenth of a second.
+    World: x to the right and y up in the picture, origin in the middle, metres. Rims 12 mm high at +-0.225
+    m keep the block on the table; the tip (a vertical cylinder of radius 18 mm) runs above them, to +-0.25
+    m, so that it can always get behind the block. The block has one yellow edge, at its own +x side, so its
+    heading is unambiguous. Friction of block and table 0.4: a block no longer pushed stops within a tenth
+    of a second.
 
     Action: tip velocity (x, y) in m/s, within +-0.3. Proprioception: tip x, y [m] and its velocity [m/s].
     State (17): tip x, y; block x, y, z, quaternion w, x, y, z; the velocities of both (6 for the block).
