@@ -17,6 +17,7 @@ from forerun.tasks.policies import Quality, scripted_policy
 TASKS: dict[str, str] = {
     "forerun/Push-v0": "forerun.tasks.push:Push",
     "forerun/TwoRoom-v0": "forerun.tasks.tworoom:TwoRoom",
+    "forerun/PushT-v0": "forerun.tasks.pusht:PushT",
 }
 """Every task by its Gymnasium id, and where its class lives."""
 

@@ -107,9 +107,10 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def solved(self, state: np.ndarray, goal_state: np.ndarray, level: Level = "moderate") -> bool:
         """Whether every error is below its threshold at this level, at this one moment."""
-        limits = self.thresholds[level]
-        errors = self.errors(state, goal_state)
-        return all(errors[name] < limit for name, limit in limits.items())
+        return self._within(self.errors(state, goal_state), level)
+
+    def _within(self, errors: dict[str, float], level: Level) -> bool:
+        return all(errors[name] < limit for name, limit in self.thresholds[level].items())
 
     def stream_specs(self) -> dict[str, StreamSpec]:
         """The streams "camera", "proprio", "action" and the privileged "state", all at ``control_hz``."""
@@ -190,15 +191,15 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _info(self) -> dict[str, Any]:
         if self._goal_state is None:
             return {}
-        state, goal_state = self.state(), self._goal_state
+        errors = self.errors(self.state(), self._goal_state)
         for level in get_args(Level):
-            self._held[level] = self._held[level] + 1 if self.solved(state, goal_state, level) else 0
+            self._held[level] = self._held[level] + 1 if self._within(errors, level) else 0
         return {
             "goal": {name: value.copy() for name, value in self._goal.items()},
-            "goal_state": goal_state.copy(),
+            "goal_state": self._goal_state.copy(),
             "success": self._held["moderate"] >= self.hold_steps["moderate"],
             "success_strict": self._held["strict"] >= self.hold_steps["strict"],
-            **self.errors(state, goal_state),
+            **errors,
         }
 
 
