@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from forerun.data.episode import Episode, Stream
-from forerun.data.lerobot_meta import kind_of
+from forerun.data.naming import kind_of
 from forerun.types import ConfigError, StreamSpec
 
 Policy = Callable[[Any], Any]
