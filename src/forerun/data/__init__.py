@@ -3,6 +3,7 @@
 from forerun.data.episode import Aligned, Episode, Recordings, Stream, align, newest_before
 from forerun.data.formats import open_recordings
 from forerun.data.video import resize_video
+from forerun.data.video_writer import write_video
 
 __all__ = [
     "Aligned",
@@ -13,4 +14,5 @@ __all__ = [
     "newest_before",
     "open_recordings",
     "resize_video",
+    "write_video",
 ]

@@ -18,10 +18,12 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from forerun.data.episode import Stream
+from forerun.data.tables import need_file
 from forerun.types import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".gif", ".mkv", ".mov", ".m4v")
@@ -41,7 +43,7 @@ class VideoIndex:
     codec: str
     pix_fmt: str
     times_s: np.ndarray
-    """(N,) float64, seconds since the first frame, strictly increasing."""
+    """(N,) float64, seconds since the first frame, in order of display."""
     pts: np.ndarray
     """(N,) int64, presentation stamps in the container's own unit, in order of display."""
     key_frames: np.ndarray
@@ -79,12 +81,13 @@ class VideoIndex:
             nearer = np.abs(times_s - self.times_s[left]) <= np.abs(self.times_s[right] - times_s)
             index = np.where(nearer, left, right)
         index = index.clip(0, self.num_frames - 1)
-        away = np.abs(self.times_s[index] - times_s)
-        if away.size and away.max() > 0.5 * period + 1e-3:
+        away = np.abs(self.times_s[index] - times_s) > 0.5 * period + 1e-3
+        if away.any():
             raise DataError(
-                f"a video has {self.num_frames} frames and ends at {self.times_s[-1]:.3f} s, but a frame is expected "
-                f"at {times_s[away.argmax()]:.3f} s: rows and frames are out of step. Run: forerun data doctor PATH "
-                f"({self.path})"
+                f"the video {self.path.name} has {self.num_frames} frames and ends at "
+                f"{self.times_s[-1]:.3f} s, but the table beside it expects {away.sum()} more, the first at "
+                f"{times_s[away][0]:.3f} s: rows and frames are out of step. Run: forerun data doctor PATH "
+                f"--fix COPY ({self.path})"
             )
         return index
 
@@ -96,13 +99,8 @@ def index_video(path: str | Path) -> VideoIndex:
         DataError: if the file is absent, empty, truncated or no video.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(
-            f"a video is missing; expected the file {path.name}. Restore it, or leave the episode out ({path})"
-        )
+    need_file(path, "a video stream is to be read from it")
     stat = path.stat()
-    if stat.st_size == 0:
-        raise DataError(f"the video {path.name} is empty (0 bytes); record or copy it again ({path})")
     return _index(path, stat.st_mtime_ns, stat.st_size)
 
 
@@ -111,25 +109,24 @@ def _index(path: Path, _mtime_ns: int, _size: int) -> VideoIndex:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise DataError(f"{path.name} has no picture track; expected a video ({path})")
+                raise DataError(
+                    f"{path.name} has no picture track; expected a video. Record it again ({path})"
+                )
             stream = container.streams.video[0]
-            promised = stream.frames
+            promised, context, unit = stream.frames, stream.codec_context, float(stream.time_base or 1)
             stamps, keys = _packet_table(container, stream)
-            context = stream.codec_context
-            height, width, codec, pix_fmt = context.height, context.width, context.name, context.pix_fmt or ""
-            unit = float(stream.time_base or 1)
-    except (av.FFmpegError, OSError) as cause:
+            shape = context.height, context.width, context.codec.canonical_name, context.pix_fmt or ""
+    except (FFmpegError, OSError) as cause:
         raise DataError(
-            f"the video {path.name} ({path.stat().st_size} bytes) cannot be opened: {_reason(cause)}. It is truncated "
-            f"or no video; record or copy it again ({path})"
+            f"the video {path.name} ({path.stat().st_size} bytes) cannot be opened: {_reason(cause)}. It is "
+            f"truncated or no video; record or copy it again ({path})"
         ) from cause
     if len(stamps) == 0 or len(stamps) < promised:
         raise DataError(
-            f"the video {path.name} holds {len(stamps)} frames where its header promises {promised}: it is "
-            f"truncated. Record or copy it again ({path})"
+            f"the video {path.name} holds {len(stamps)} frames where its header promises "
+            f"{promised or 'some'}: it is truncated. Record or copy it again ({path})"
         )
-    times_s = (stamps - stamps[0]) * unit
-    return VideoIndex(path, height, width, codec.removeprefix("lib"), pix_fmt, times_s, stamps, keys)
+    return VideoIndex(path, *shape, times_s=(stamps - stamps[0]) * unit, pts=stamps, key_frames=keys)
 
 
 def _packet_table(container: Any, stream: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -192,8 +189,9 @@ class _Decoder:
             if self.position > frame:
                 break
         raise DataError(
-            f"frame {frame} of {self.index.path.name} cannot be decoded; its table lists {len(pts)} frames, decoding "
-            f"stopped at frame {self.position}. The file is damaged: record or copy it again ({self.index.path})"
+            f"frame {frame} of {self.index.path.name} cannot be decoded: its table lists {len(pts)} frames, "
+            f"decoding stopped at frame {self.position}. The file is damaged; record or copy it again "
+            f"({self.index.path})"
         )
 
     def frame(self, frame: int, height: int, width: int) -> np.ndarray:
@@ -201,10 +199,10 @@ class _Decoder:
         try:
             self._seek(frame)
             picture = self._advance(frame)
-        except av.FFmpegError as cause:
+        except FFmpegError as cause:
             raise DataError(
-                f"frame {frame} of {self.index.path.name} cannot be decoded ({_reason(cause)}) although its table "
-                f"lists {self.index.num_frames} frames. The file is damaged: record or copy it again "
+                f"frame {frame} of {self.index.path.name} cannot be decoded: {_reason(cause)}. Its table "
+                f"lists {self.index.num_frames} frames; the file is damaged, record or copy it again "
                 f"({self.index.path})"
             ) from cause
         rgb = self.scaler.reformat(picture, width=width, height=height, format="rgb24", interpolation="AREA")
@@ -244,8 +242,8 @@ def read_frames(
 ) -> np.ndarray:
     """Frames at ``indices`` in that order: (N, height, width, 3) uint8 RGB.
 
-    Each frame is decoded once; a run of neighbours costs one seek. ``height`` and ``width`` (both or none) scale
-    while decoding, averaging areas.
+    Each frame is decoded once; a run of neighbours costs one seek. ``height`` and ``width`` (both or none)
+    scale while decoding, averaging areas.
 
     Raises:
         DataError: if the file is damaged or has fewer frames than asked for.
@@ -276,26 +274,38 @@ class VideoFrames:
 
     Args:
         path: the video file, possibly shared by many episodes.
-        times_s: (N,) seconds since the file's first frame, one per sample.
         height, width: size of the pictures returned.
         native: (height, width) of the file as the data set declares it; None when the file is trusted.
+        times_s: (N,) seconds since the file's first frame, one per sample, or None where ``frames`` is given.
+        frames: (N,) index in the file of every sample.
     """
 
     path: Path
-    times_s: np.ndarray
     height: int
     width: int
-    native: tuple[int, int] | None = None
+    native: tuple[int, ...] | None = None
+    times_s: np.ndarray | None = None
+    frames: np.ndarray | None = None
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
+        return read_frames(self.path, self.frame_index()[indices], height=self.height, width=self.width)
+
+    def frame_index(self) -> np.ndarray:
+        """Index in the file of every sample of the stream: (N,).
+
+        Raises:
+            DataError: if the file is shorter than the stream, or its pictures are not of the declared size.
+        """
         index = index_video(self.path)
         if self.native is not None and self.native != (index.height, index.width):
             raise DataError(
-                f"the pictures in {self.path.name} are {index.height} x {index.width} (height x width); the data set "
-                f"declares {self.native[0]} x {self.native[1]}. Correct its metadata or encode the video again ({self.path})"
+                f"the pictures in {self.path.name} are {index.height} x {index.width} (height x width); the "
+                f"data set declares {self.native[0]} x {self.native[1]}. Correct its metadata or encode the "
+                f"video again ({self.path})"
             )
-        frames = index.frames_at(self.times_s)
-        return read_frames(self.path, frames[indices], height=self.height, width=self.width)
+        if self.frames is not None:
+            return self.frames
+        return np.arange(index.num_frames) if self.times_s is None else index.frames_at(self.times_s)
 
     def resized(self, height: int, width: int) -> VideoFrames:
         return replace(self, height=height, width=width)
