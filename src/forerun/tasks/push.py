@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from forerun.tasks.base import CAMERA_SIZE, Quality, Task, wrap
+from forerun.tasks.push_policy import play
 from forerun.tasks.scene import FLAT, Scene
 from forerun.types import StreamSpec
 
@@ -145,9 +146,7 @@ class Push(Task):
             return state_of(tip, start), state_of(np.clip(behind, -TIP_REACH_M, TIP_REACH_M), goal)
 
     def make_policy(self, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
-        from forerun.tasks.push_policy import BlockPlay
-
-        return BlockPlay(self, quality, rng)
+        return play(self, quality, rng)
 
 
 def block_pose(state: np.ndarray) -> np.ndarray:

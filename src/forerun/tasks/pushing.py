@@ -57,17 +57,24 @@ class Outline:
                     rows.append((x + sign * (width + self.tip_radius), y + share * height, sign, 0.0))
                     rows.append((x + share * width, y + sign * (height + self.tip_radius), 0.0, sign))
         contacts = np.array(rows)
-        return contacts[self.clearance(contacts[:, :2]) > -1e-9]
+        return contacts[self.accessible(contacts)]
+
+    def accessible(self, contacts: np.ndarray) -> np.ndarray:
+        """Whether the tip fits at contacts (..., 4) and, beside the body, in front of them."""
+        fits = self.clearance(contacts[..., :2]) > -1e-9
+        ready = contacts[..., :2] + self.gap * contacts[..., 2:]
+        return fits & (self.clearance(ready) > 0.4 * self.tip_radius)
 
     @cached_property
     def ring(self) -> np.ndarray:
-        """(24, 2): points on a ring around the body from which a way to any contact is short."""
-        angles = np.arange(24) * np.pi / 12
+        """(36, 2): points around the body; neighbours see each other, and every contact sees one of them."""
+        angles = np.arange(36) * np.pi / 18
         ways = np.stack([np.cos(angles), np.sin(angles)], -1)
         distances = np.linspace(0, 6 * self.turn_radius, 200)
-        free = self.clearance(ways[:, None] * distances[:, None]) > 0.6 * self.tip_radius
+        free = self.clearance(ways[:, None] * distances[:, None]) >= 0.9 * self.tip_radius
         inside = distances.size - np.argmin(free[:, ::-1], axis=1)
-        return ways * distances[np.minimum(inside, distances.size - 1)][:, None]
+        inside = np.max([np.roll(inside, shift) for shift in (-1, 0, 1)], axis=0)
+        return ways * distances[inside][:, None]
 
     @property
     def gap(self) -> float:
@@ -135,13 +142,13 @@ class Pusher:
     def towards(self, target: np.ndarray) -> None:
         """Aim for another pose (x, y, heading) of the turning centre, forgetting the push under way."""
         self.target = np.asarray(target, dtype=np.float64)
-        self.steps_left, self.pressing = 0, False
+        self.steps_left, self.pressing = -1, False
 
     def __call__(self) -> np.ndarray:
         tip, pose = self.read()
         if self.steps_left <= 0:
             self.contact, self.to_go = self._choose(tip, pose)
-            self.pressing, self.steps_left = False, 40
+            self.pressing, self.steps_left = False, 30
         self.steps_left -= 1
         here = turned(tip - pose[:2], -pose[2])
         normal = self.contact[2:]
@@ -160,7 +167,7 @@ class Pusher:
         step = min(self.pace, self.to_go)
         self.to_go -= step
         if self.to_go <= 0.01 * self.outline.tip_radius:
-            self.steps_left = 0
+            self.steps_left = -1
         away = here - self.contact[:2]
         return (away @ normal) * normal - away - step * normal
 
@@ -168,16 +175,20 @@ class Pusher:
         """The push that ends nearest to the target, with a small price on walking there."""
         outline = self.outline
         cost = outline.distance(outline.predict(pose, self._contacts, self._travel), self.target)
-        touch = to_world(pose, self._contacts[:, :2])
-        cost = cost + 0.02 * np.hypot(*(touch - tip).T)
-        cost += 10 * outline.reach * (np.abs(touch - outline.middle).max(-1) > outline.reach)
+        ready = to_world(pose, self._contacts[:, :2] + outline.gap * self._contacts[:, 2:])
+        cost = cost + 0.02 * np.hypot(*(ready - tip).T)
+        if self.steps_left == 0 and not self.pressing:  # the last choice could not be reached in time
+            cost *= self.rng.uniform(0.3, 3.0, cost.shape)
+        cost += 10 * outline.reach * (np.abs(ready - outline.middle).max(-1) > outline.reach)
         best = int(np.argmin(cost))
         contact, travel = self._contacts[best].copy(), float(self._travel[best])
         slip = self.sloppiness * self.rng.normal(0, 0.6) * outline.tip_radius
-        moved = contact[:2] + slip * np.array([-contact[3], contact[2]])
-        beyond = outline.clearance(moved - 0.5 * outline.tip_radius * contact[2:]) < -0.2 * outline.tip_radius
-        if beyond and outline.clearance(moved) > -1e-9:
-            contact[:2] = moved
+        moved = contact + slip * np.array([-contact[3], contact[2], 0.0, 0.0])
+        meets = (
+            outline.clearance(moved[:2] - 0.5 * outline.tip_radius * moved[2:]) < -0.2 * outline.tip_radius
+        )
+        if meets and outline.accessible(moved):
+            contact = moved
         return contact, travel * float(np.exp(self.sloppiness * self.rng.normal(0, 0.5)))
 
     def next_point(self, here: np.ndarray, goal: np.ndarray, pose: np.ndarray) -> np.ndarray:
@@ -187,15 +198,15 @@ class Pusher:
             return self.step_off(here)
         if self._free(here[None], goal[None])[0]:
             return goal
-        ring = outline.ring
+        ring = to_world(pose, outline.ring) - outline.middle
+        ring = turned(np.clip(ring, -outline.reach, outline.reach) + outline.middle - pose[:2], -pose[2])
         enter, leave = self._free(here[None], ring), self._free(goal[None], ring)
-        outside = np.abs(to_world(pose, ring) - outline.middle).max(-1) > outline.reach
-        to_ring = (
-            np.hypot(*(ring - here).T) + np.where(enter, 0, 1e3 * outline.reach) + outside * outline.reach
-        )
+        to_ring = np.hypot(*(ring - here).T)
+        enter &= to_ring > 0.5 * outline.tip_radius  # the point just reached is behind us
+        to_ring += np.where(enter, 0, 1e3 * outline.reach)
         to_goal = np.hypot(*(ring - goal).T) + np.where(leave, 0, 1e3 * outline.reach)
-        around = _ring_lengths(ring, outside * outline.reach)
-        total = to_ring[:, None] + around + to_goal[None]
+        blocked = outline.clearance(ring) < 0
+        total = to_ring[:, None] + _ring_lengths(ring, 4 * outline.reach * blocked) + to_goal[None]
         return ring[int(np.argmin(total.min(1)))]
 
     def step_off(self, here: np.ndarray) -> np.ndarray:

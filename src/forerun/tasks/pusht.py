@@ -216,7 +216,7 @@ _OUTLINE = Outline(
     parts=tuple((x - CENTRE_OF_GRAVITY[0], y - CENTRE_OF_GRAVITY[1], w, h) for x, y, w, h in T_PARTS),
     tip_radius=AGENT_RADIUS_PX,
     turn_radius=float(np.sqrt(_MOMENT)),
-    reach=236.0,
+    reach=250.0,
     yaw_weight=80.0,
     middle=(256.0, 256.0),
 )
