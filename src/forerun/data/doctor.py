@@ -40,8 +40,8 @@ def examine(
         report.add(unreadable(str(cause), None))
         return report
     report.format, report.num_episodes = recordings.format, len(recordings)
-    report.add(*(_note(text) for text in recordings.notes), *_absent_shards(path))
-    meta = read_meta(path) if recordings.format.startswith("lerobot") else None
+    report.add(*(_note(text) for text in recordings.notes), *_absent_shards(recordings.path))
+    meta = read_meta(recordings.path) if recordings.format.startswith("lerobot") else None
     if meta is not None:
         report.add(*folder_findings(meta, [meta.entry(i) for i in range(meta.num_episodes)]))
     examiner = SetExaminer()
@@ -53,7 +53,7 @@ def examine(
             progress(done + 1, len(chosen))
     report.add(*examiner.findings(recordings))
     if meta is not None and len(recordings):
-        report.add(*statistics_findings(recordings, path, full))
+        report.add(*statistics_findings(recordings, recordings.path, full))
     if not len(recordings):
         report.add(unreadable("the set holds no episode", None))
     return report
