@@ -15,7 +15,9 @@ from forerun.tasks.base import Task
 from forerun.tasks.policies import Quality, scripted_policy
 
 TASKS: dict[str, str] = {
+    "forerun/Reach-v0": "forerun.tasks.reach:Reach",
     "forerun/Push-v0": "forerun.tasks.push:Push",
+    "forerun/PickPlace-v0": "forerun.tasks.pickplace:PickPlace",
     "forerun/TwoRoom-v0": "forerun.tasks.tworoom:TwoRoom",
     "forerun/PushT-v0": "forerun.tasks.pusht:PushT",
 }

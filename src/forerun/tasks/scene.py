@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -44,25 +45,25 @@ class _Renderers(threading.local):
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.by_model: dict[tuple[int, int], Any] = {}
+        self.by_model: dict[tuple[int, int, int], Any] = {}
 
 
 _renderers = _Renderers()
 
 
-def renderer(model: Any, size: int) -> Any:
-    """The renderer for square pictures of this model, made at first use."""
+def renderer(model: Any, height: int, width: int) -> Any:
+    """The renderer for pictures of this size of this model, made at first use."""
     if _renderers.process != os.getpid():
         _renderers.__init__()
-    key = (id(model), size)
+    key = (id(model), height, width)
     if key not in _renderers.by_model:
-        _renderers.by_model[key] = _make_renderer(model, size)
+        _renderers.by_model[key] = _make_renderer(model, height, width)
     return _renderers.by_model[key]
 
 
-def _make_renderer(model: Any, size: int) -> Any:
+def _make_renderer(model: Any, height: int, width: int) -> Any:
     try:
-        return load_mujoco().Renderer(model, size, size)
+        return load_mujoco().Renderer(model, height, width)
     except Exception as cause:
         raise RenderError(
             f"no OpenGL platform can draw camera pictures here (MUJOCO_GL={os.environ.get('MUJOCO_GL')}, "
@@ -72,17 +73,24 @@ def _make_renderer(model: Any, size: int) -> Any:
 
 
 class Scene:
-    """One simulated world: a shared model, its own data, and a camera called "camera".
+    """One simulated world: a shared model and its own data.
 
-    Determinism: the solver's warm start is cleared before every control step, so positions and velocities are
-    the whole state.
+    Determinism: the solver's warm start is cleared before every control step, so positions and velocities
+    are the whole state.
+
+    Args:
+        xml: the scene.
+        substeps: physics steps per control step.
+        views: cameras whose pictures are stacked into one, and the share of its height each takes.
     """
 
-    def __init__(self, xml: str, substeps: int) -> None:
+    def __init__(
+        self, xml: str, substeps: int, views: Sequence[tuple[str, float]] = (("camera", 1.0),)
+    ) -> None:
         self.mujoco = load_mujoco()
         self.model = compile_scene(xml)
         self.data = self.mujoco.MjData(self.model)
-        self.substeps = substeps
+        self.substeps, self.views = substeps, views
         self._shown = self.mujoco.MjData(self.model)
 
     def state(self) -> np.ndarray:
@@ -106,6 +114,9 @@ class Scene:
         self._shown.qpos[:] = qpos
         self.mujoco.mj_kinematics(self.model, self._shown)
         self.mujoco.mj_camlight(self.model, self._shown)
-        view = renderer(self.model, size)
-        view.update_scene(self._shown, camera="camera")
+        return np.concatenate([self._view(camera, round(share * size), size) for camera, share in self.views])
+
+    def _view(self, camera: str, height: int, width: int) -> np.ndarray:
+        view = renderer(self.model, height, width)
+        view.update_scene(self._shown, camera=camera)
         return view.render()
