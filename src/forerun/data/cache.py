@@ -307,8 +307,9 @@ def _write_episode(
                 table.append(name, frames)
                 pictures.update(frames.tobytes())
             table.append(f"{name}.valid", picture_freshness(stream, times_s, tick_s))
-    moves = any(np.ptp(entry.values, axis=0).any() for entry in entries.values())
-    return (numbers if moves else pictures).hexdigest()
+    if not any(np.ptp(entry.values, axis=0).any() for entry in entries.values()):
+        numbers.update(pictures.digest())
+    return numbers.hexdigest()
 
 
 def _joined(entries: dict[str, Any], plans: dict[str, RowPlan]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

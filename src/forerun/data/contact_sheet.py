@@ -142,7 +142,7 @@ def _label(draw: ImageDraw.ImageDraw, top: int, episode: Episode, room: int) -> 
 
 
 def _moments(camera: Stream, columns: int) -> list[int]:
-    return sorted({int(i) for i in np.linspace(0, len(camera) - 1, columns)}) if len(camera) else []
+    return sorted({round(i) for i in np.linspace(0, len(camera) - 1, columns)}) if len(camera) else []
 
 
 def _cell(
@@ -223,19 +223,16 @@ def _style(axis) -> None:
 
 def _plot(axis, stream: Stream, *, legend: bool) -> None:
     values = stream.read().reshape(len(stream), -1).astype(np.float64)
+    if len(values) == 1:
+        axis.bar(np.arange(values.shape[1]), values[0], width=0.8, color="#5b7fa6")
+        axis.set_xlabel("channel", fontsize=8, color=FAINT)
+        return
     if values.shape[1] > 16:  # taxels: a picture of channels over time tells more than a tangle of curves
-        end = stream.times_s[-1] + (1 if len(values) == 1 else 0)
-        extent = (stream.times_s[0], end, values.shape[1], 0)
+        extent = (stream.times_s[0], stream.times_s[-1], values.shape[1], 0)
         axis.imshow(values.T, aspect="auto", cmap="cividis", interpolation="nearest", extent=extent)
         return
     names = stream.spec.names or [str(i) for i in range(values.shape[1])]
     for channel, name in enumerate(names):
-        axis.plot(
-            stream.times_s,
-            values[:, channel],
-            linewidth=0.9,
-            label=name,
-            marker="." if len(values) < 3 else None,
-        )
+        axis.plot(stream.times_s, values[:, channel], linewidth=0.9, label=name)
     if legend and 1 < len(names) <= 8:
         axis.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=FAINT)

@@ -18,7 +18,7 @@ from forerun.data.formats import open_recordings
 from forerun.data.lerobot_meta import LeRobotMeta, read_meta
 from forerun.types import Error
 
-SAMPLED_EPISODES = 500  # whose numbers are read unless full
+SAMPLED_EPISODES = 2000  # whose numbers are read unless full
 SAMPLED_VIDEOS = 40  # episodes from which frames are decoded unless full
 SAMPLED_FRAMES = 3  # of each camera of those
 
@@ -28,7 +28,7 @@ def examine(
 ) -> Report:
     """Run every check on a data set of any known format.
 
-    By default numbers of up to 500 episodes are read and three frames per camera of up to 40 are decoded;
+    By default numbers of up to 2000 episodes are read and three frames per camera of up to 40 are decoded;
     ``full`` reads all numbers and decodes every frame. A set that cannot be opened is a report with one
     fault, no exception.
     """

@@ -65,7 +65,7 @@ class SetExaminer:
         self._correlate(episode, numbers)
         content = hashlib.blake2b(digest_size=16)
         moving = [v for v in numbers.values() if len(v) > 1 and np.ptp(v, axis=0).any()]
-        for part in moving or [np.frombuffer(pictures, dtype=np.uint8)]:
+        for part in moving or [*numbers.values(), np.frombuffer(pictures, dtype=np.uint8)]:
             content.update(np.ascontiguousarray(part).tobytes())
         split = str(episode.metadata.get("split", ""))
         self.contents.setdefault(content.hexdigest(), []).append((episode.name, split))
@@ -77,7 +77,10 @@ class SetExaminer:
             times_s = episode.streams[a].times_s
             self.periods_s[a] = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
             for s in states:
-                if numbers[a].shape[1] != numbers[s].shape[1] or len(times_s) < 3 * MAX_LAG:
+                comparable = numbers[a].shape[1] == numbers[s].shape[1] and (
+                    episode.streams[a].spec.unit == episode.streams[s].spec.unit
+                )
+                if not comparable or len(times_s) < 3 * MAX_LAG:
                     continue
                 index = newest_before(episode.streams[s].times_s, times_s)
                 action, state = numbers[a][index >= 0], numbers[s][index[index >= 0]]

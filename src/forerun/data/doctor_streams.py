@@ -20,17 +20,22 @@ FULL_TURN = 4 * np.pi
 
 def clock_findings(episode: Episode) -> Iterator[Finding]:
     """Rate, gaps and jitter of every stream, and how far apart streams begin and end."""
+    clocks: dict[bytes, list[Stream]] = {}
     for stream in episode.streams.values():
         if len(stream) > 2 and stream.spec.kind != "text":
-            yield from _one_clock(stream, episode.name)
+            clocks.setdefault(stream.times_s.tobytes(), []).append(stream)
+    for sharing in clocks.values():
+        others = len(sharing) - 1
+        name = sharing[0].spec.name + (f" and {others} more" if others else "")
+        yield from _one_clock(sharing[0], name, episode.name)
     yield from _offsets(episode)
 
 
-def _one_clock(stream: Stream, episode: str) -> Iterator[Finding]:
+def _one_clock(stream: Stream, name: str, episode: str) -> Iterator[Finding]:
     steps = np.diff(stream.times_s)
     period = float(np.median(steps))
-    name, rate, nominal = stream.spec.name, 1 / period, stream.spec.rate_hz
-    if nominal and abs(rate / nominal - 1) > 0.02:
+    rate, nominal = 1 / period, stream.spec.rate_hz
+    if nominal and min(abs(rate / nominal - 1), abs(1 / steps.mean() / nominal - 1)) > 0.02:
         yield Finding(
             severity="warning",
             check="rate",
