@@ -133,11 +133,14 @@ def _values(column: pa.ChunkedArray, spec: StreamSpec, file: Path, folder: Path)
 
 def _side_stream(path: Path, key: str, spec: StreamSpec, entry: EpisodeEntry) -> Stream:
     at = {k: entry.extra[f"streams/{key}/{k}"] for k in ("chunk_index", "file_index")}
-    file = path / SIDE_TABLE.format(key=key, **at)
-    column = "frame" if spec.kind == "video" else "value"
-    table = _rows(file, entry.index, ["time_s", column])
+    file, video = path / SIDE_TABLE.format(key=key, **at), spec.kind == "video"
+    table = _rows(file, entry.index, ["time_s", *(("frame", "video_file") if video else ("value",))])
     times_s = to_array(table.column("time_s"))
-    if spec.kind != "video":
-        return Stream(spec, times_s, _values(table.column(column), spec, file, path))
-    video, frames = path / SIDE_VIDEO.format(key=key, **at), to_array(table.column("frame"))
-    return Stream(spec, times_s, VideoFrames(video, *spec.shape[:2], native=spec.shape[:2], frames=frames))
+    if not video:
+        return Stream(spec, times_s, _values(table.column("value"), spec, file, path))
+    frames, number = (
+        to_array(table.column("frame")),
+        table.column("video_file")[0].as_py() if len(table) else 0,
+    )
+    pictures = path / SIDE_VIDEO.format(key=key, chunk_index=number // 1000, file_index=number % 1000)
+    return Stream(spec, times_s, VideoFrames(pictures, *spec.shape[:2], native=spec.shape[:2], frames=frames))

@@ -56,6 +56,7 @@ class VideoWriter:
                 "pix_fmt='yuv444p', or crop the pictures"
             )
         self.path, self.shape, self.num_frames = path, (height, width, 3), 0
+        self.num_bytes = 0
         self.rate = Fraction(fps).limit_denominator(100_000)
         self.container = self._open(path, encoding)
         self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, encoding.pix_fmt
@@ -89,12 +90,17 @@ class VideoWriter:
             frame.pts, frame.time_base = self.num_frames, 1 / self.rate
             if new_run and i == 0:
                 frame.pict_type = PictureType.I
-            self.container.mux(self.stream.encode(frame))
+            self._mux(frame)
             self.num_frames += 1
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        for packet in self.stream.encode(frame):
+            self.num_bytes += packet.size
+            self.container.mux(packet)
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index."""
-        self.container.mux(self.stream.encode(None))
+        self._mux(None)
         self.container.close()
 
     def abort(self) -> None:
