@@ -12,7 +12,7 @@ from __future__ import annotations
 import gymnasium
 
 from forerun.tasks.base import Task
-from forerun.tasks.policies import Quality, scripted_policy
+from forerun.tasks.policies import Quality, expert_towards, scripted_policy
 
 TASKS: dict[str, str] = {
     "forerun/Reach-v0": "forerun.tasks.reach:Reach",
@@ -27,4 +27,4 @@ for _id, _entry_point in TASKS.items():
     if _id not in gymnasium.registry:
         gymnasium.register(_id, entry_point=_entry_point, order_enforce=False)
 
-__all__ = ["TASKS", "Quality", "Task", "scripted_policy"]
+__all__ = ["TASKS", "Quality", "Task", "expert_towards", "scripted_policy"]

@@ -103,6 +103,10 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def make_policy(self, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
         """A data policy that reads the simulator; see :func:`forerun.tasks.scripted_policy`."""
 
+    @abstractmethod
+    def make_expert(self, goal_state: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:
+        """A policy that reads the simulator and reaches ``goal_state``: proof that the task can be solved."""
+
     # What follows from it.
 
     def solved(self, state: np.ndarray, goal_state: np.ndarray, level: Level = "moderate") -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from forerun.tasks.base import CAMERA_SIZE, Quality, Task
 from forerun.tasks.gantry import REACH_M, SPEED_MPS, SUBSTEPS, VIEWS, gantry_xml
-from forerun.tasks.pickplace_policy import play
+from forerun.tasks.pickplace_policy import HandPlay, expert
 from forerun.tasks.scene import Scene
 from forerun.types import StreamSpec
 
@@ -124,7 +124,10 @@ class PickPlace(Task):
             return start, state_of(above, 0.07, goal, 0.0)
 
     def make_policy(self, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
-        return play(self, quality, rng)
+        return HandPlay(self, quality, rng)
+
+    def make_expert(self, goal_state: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:
+        return expert(self, goal_state)
 
 
 def random_place(rng: np.random.Generator) -> np.ndarray:

@@ -122,12 +122,7 @@ class HandPlay:
             self.hand.offset = rng.normal(0, 0.004, 3) * (1.0 if self.quality == "noisy" else 2.0)
 
 
-def play(env: PickPlace, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
-    """Play data; ``scripted_policy`` lists the qualities."""
-    return HandPlay(env, quality, rng)
-
-
-def expert_towards(env: PickPlace, goal_state: np.ndarray) -> Callable[[], np.ndarray]:
+def expert(env: PickPlace, goal_state: np.ndarray) -> Callable[[], np.ndarray]:
     """An expert that brings the cube to where it is in ``goal_state``; call it for each action."""
     hand = Hand(env)
     goal = goal_state[5:8]

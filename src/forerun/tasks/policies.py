@@ -39,6 +39,13 @@ def random_policy(env: Task, rng: np.random.Generator) -> Callable[[], np.ndarra
     return lambda: np.clip(middle + noise(), space.low, space.high).astype(np.float32)
 
 
+def expert_towards(
+    env: gymnasium.Env, goal_state: np.ndarray, rng: np.random.Generator
+) -> Callable[[], np.ndarray]:
+    """An expert that reads the simulator and reaches ``goal_state``; call it for each next action."""
+    return cast(Task, env.unwrapped).make_expert(goal_state, rng)
+
+
 def scripted_policy(
     env: gymnasium.Env, quality: Quality, rng: np.random.Generator
 ) -> Callable[[], np.ndarray]:

@@ -9,25 +9,18 @@ import numpy as np
 
 from forerun.tasks.base import Quality
 from forerun.tasks.policies import SmoothNoise
-from forerun.tasks.pushing import Outline, Pusher, PushPlay
+from forerun.tasks.push_scene import OUTLINE, block_pose
+from forerun.tasks.pushing import Pusher, PushPlay
 
 if TYPE_CHECKING:
     from forerun.tasks.push import Push
 
 SPEED_MPS = 0.3
-OUTLINE = Outline(
-    parts=((0.0, 0.0, 0.045, 0.045),),
-    tip_radius=0.018,
-    turn_radius=0.034,  # a square sliding on even pressure: 0.38 times its side
-    reach=0.248,
-    yaw_weight=0.08,
-)
 _TRAVEL_M = np.array([0.006, 0.012, 0.02, 0.03, 0.045, 0.065, 0.09, 0.12, 0.16])
 
 
 def pusher_of(env: Push, rng: np.random.Generator, sloppiness: float = 0.0) -> Pusher:
     """A pusher for the block of ``env``; displacements in metres per control step."""
-    from forerun.tasks.push import block_pose
 
     def read() -> tuple[np.ndarray, np.ndarray]:
         state = env.state()
@@ -67,10 +60,8 @@ def velocity(env: Push, displacement: np.ndarray) -> np.ndarray:
     return np.clip(displacement * env.control_hz, -SPEED_MPS, SPEED_MPS).astype(np.float32)
 
 
-def expert_towards(env: Push, goal_state: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:
+def expert(env: Push, goal_state: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:
     """An expert that pushes the block to the pose of ``goal_state``; call it for each action."""
-    from forerun.tasks.push import block_pose
-
     pusher = pusher_of(env, rng)
     pusher.towards(block_pose(goal_state))
     return lambda: velocity(env, pusher())

@@ -40,7 +40,7 @@ class Outline:
 
     def clearance(self, points: np.ndarray) -> np.ndarray:
         """Distance (...,) from the body to a tip at ``points`` (..., 2), both in the body's frame."""
-        nearest = np.inf
+        nearest: np.ndarray = np.full(points.shape[:-1], np.inf)
         for x, y, width, height in self.parts:
             out_x, out_y = np.abs(points[..., 0] - x) - width, np.abs(points[..., 1] - y) - height
             outside = np.hypot(np.maximum(out_x, 0), np.maximum(out_y, 0))

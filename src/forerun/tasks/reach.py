@@ -88,6 +88,9 @@ class Reach(Task):
     def make_policy(self, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
         return TipPlay(self, quality, rng)
 
+    def make_expert(self, goal_state: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:
+        return lambda: _velocity(self, goal_state[:3] - self.state()[:3], SPEED_MPS, np.zeros(3))
+
 
 def random_point(rng: np.random.Generator) -> np.ndarray:
     """A uniform position (x, y, z) of the tip."""
@@ -108,11 +111,6 @@ class TipPlay:
             self.target = random_point(self.rng)
             self.speed = SPEED_MPS if self.quality == "expert" else self.rng.uniform(0.08, SPEED_MPS)
         return _velocity(self.env, self.target - here, self.speed, self.noise())
-
-
-def expert_towards(env: Reach, goal_state: np.ndarray) -> Callable[[], np.ndarray]:
-    """An expert that moves straight to the tip's place in ``goal_state``; call it for each action."""
-    return lambda: _velocity(env, goal_state[:3] - env.state()[:3], SPEED_MPS, np.zeros(3))
 
 
 def _velocity(env: Reach, way: np.ndarray, speed: float, noise: np.ndarray) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from forerun.types import RenderError, require
+from forerun.types import MissingExtraError, RenderError, require
 
 FLAT = """
   <visual>
@@ -23,17 +26,47 @@ FLAT = """
 
 
 def load_mujoco() -> Any:
-    """The mujoco package, set to draw without a display if the user chose no MUJOCO_GL."""
-    os.environ.setdefault("MUJOCO_GL", "egl" if _egl_works() else "osmesa")
+    """The mujoco package, set to draw without a display if the user chose no MUJOCO_GL.
+
+    Raises:
+        MissingExtraError: mujoco is not installed.
+        RenderError: it is, but not the OpenGL platform that MUJOCO_GL asks for.
+    """
+    if sys.platform == "linux" and "mujoco" not in sys.modules:
+        os.environ.setdefault("MUJOCO_GL", _platform())
     # Mesa's software rasteriser on the calling thread: small pictures come twice as fast as from its helpers.
     os.environ.setdefault("LP_NUM_THREADS", "0")
-    return require("mujoco", "sim", "this simulated task")
+    try:
+        return require("mujoco", "sim", "this simulated task")
+    except MissingExtraError as cause:
+        if isinstance(cause.__cause__, ModuleNotFoundError):
+            raise
+        raise _no_platform(cause) from cause
+    except (AttributeError, RuntimeError) as cause:  # what PyOpenGL raises without its library
+        raise _no_platform(cause) from cause
 
 
-def _egl_works() -> bool:
-    import ctypes.util
+def _platform() -> str:
+    """EGL where it has a device, else OSMesa, else none: physics works without pictures."""
+    try:
+        egl = ctypes.CDLL("libEGL.so.1")
+        egl.eglGetProcAddress.restype = ctypes.c_void_p
+        query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
+        devices = ctypes.c_int(0)
+        address = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
+        if address and query(address)(0, None, ctypes.byref(devices)) and devices.value:
+            return "egl"
+    except OSError:
+        pass
+    return "osmesa" if ctypes.util.find_library("OSMesa") else "disabled"
 
-    return ctypes.util.find_library("EGL") is not None
+
+def _no_platform(cause: Exception) -> RenderError:
+    return RenderError(
+        f"no OpenGL platform can draw camera pictures here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}, "
+        f"{type(cause).__name__}); expected EGL or OSMesa. Run: apt-get install libegl1 libegl-mesa0 (or "
+        "libosmesa6), and leave MUJOCO_GL unset"
+    )
 
 
 @lru_cache(maxsize=8)
@@ -43,11 +76,12 @@ def compile_scene(xml: str) -> Any:
 
 
 class _Renderers(threading.local):
-    """OpenGL contexts belong to one thread of one process."""
+    """OpenGL contexts belong to one thread of one process. Entries keep their model: its id stays its own."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.by_model: dict[tuple[int, int, int], Any] = {}
+        self.by_model: dict[tuple[int, int, int], tuple[Any, Any]] = {}
+        self.inherited: list[Any] = []
 
 
 _renderers = _Renderers()
@@ -55,23 +89,20 @@ _renderers = _Renderers()
 
 def renderer(model: Any, height: int, width: int) -> Any:
     """The renderer for pictures of this size of this model, made at first use."""
-    if _renderers.process != os.getpid():
-        _renderers.__init__()
+    if _renderers.process != os.getpid():  # after a fork; freeing the parent's contexts here would crash
+        _renderers.inherited.append(_renderers.by_model)
+        _renderers.process, _renderers.by_model = os.getpid(), {}
     key = (id(model), height, width)
     if key not in _renderers.by_model:
-        _renderers.by_model[key] = _make_renderer(model, height, width)
-    return _renderers.by_model[key]
+        _renderers.by_model[key] = model, _make_renderer(model, height, width)
+    return _renderers.by_model[key][1]
 
 
 def _make_renderer(model: Any, height: int, width: int) -> Any:
     try:
         return load_mujoco().Renderer(model, height, width)
     except Exception as cause:
-        raise RenderError(
-            f"no OpenGL platform can draw camera pictures here (MUJOCO_GL={os.environ.get('MUJOCO_GL')}, "
-            f"{type(cause).__name__}); expected EGL or OSMesa: apt-get install libegl1 libegl-mesa0, or "
-            "libosmesa6 with MUJOCO_GL=osmesa"
-        ) from cause
+        raise _no_platform(cause) from cause
 
 
 class Scene:

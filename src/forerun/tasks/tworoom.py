@@ -105,6 +105,9 @@ class TwoRoom(Task):
     def make_policy(self, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
         return RoomPlay(self, quality, rng)
 
+    def make_expert(self, goal_state: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:
+        return lambda: walk_towards(self.state(), goal_state).astype(np.float32)
+
 
 def move(position: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     """Where the disc ends up: swept in pieces of at most 0.5 px, pushed out of walls, sliding along."""
@@ -195,8 +198,3 @@ def walk_towards(here: np.ndarray, target: np.ndarray) -> np.ndarray:
         goal = np.array([DOOR_CENTRE[0] + np.copysign(16.0, here[0] - DOOR_CENTRE[0]), DOOR_CENTRE[1]])
     way = goal - here
     return way * min(1.0, SPEED_PX / max(float(np.hypot(*way)), 1e-9))
-
-
-def expert_towards(env: TwoRoom, goal_state: np.ndarray) -> Callable[[], np.ndarray]:
-    """An expert that walks to ``goal_state``; call it for each action."""
-    return lambda: walk_towards(env.state(), goal_state).astype(np.float32)
