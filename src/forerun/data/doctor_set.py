@@ -141,15 +141,17 @@ class SetExaminer:
         for same in self.contents.values():
             if len(same) < 2:
                 continue
-            names, across = [name for name, _ in same], len({split for _, split in same}) > 1
-            yield Finding(
-                severity="fault" if across else "warning",
-                check="duplicate",
-                episode=names[1],
-                found=f"same content as '{names[0]}'" + (", which is in another split" if across else ""),
-                expected="every episode once",
-                advice="never train on one and test on the other; drop the copies with --fix COPY",
-            )
+            original, home = same[0]
+            for name, split in same[1:]:
+                across = split != home
+                yield Finding(
+                    severity="fault" if across else "warning",
+                    check="duplicate",
+                    episode=name,
+                    found=f"same content as '{original}'" + (", which is in another split" if across else ""),
+                    expected="every episode once",
+                    advice="never train on one and test on the other; drop the copies with --fix COPY",
+                )
 
 
 def lag_correlation(action: np.ndarray, state: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ from forerun.data.episode import Episode, Recordings
 from forerun.data.findings import Finding
 from forerun.types import DataError
 
-NUMBERS = 1e-3  # of a channel's spread: rounding to float32 and sums in another order stay far below
+HALF_LEVEL = 0.5 / 255  # no difference in a picture's spread below this is worth a word
+NUMBERS = 1e-2  # of a channel's spread: rounding to float32 and sums in another order stay far below
 PICTURE_MEAN = 0.01  # of full scale: decoders differ by about 0.005 in converting colours
 PICTURE_SPREAD = 0.01  # relative: the same frames give the same spread within 0.3 %
 
@@ -100,7 +101,7 @@ def _numbers(values: np.ndarray, said: dict[str, Any], name: str, episode: str |
             return
         off = np.abs(true - told) / spread
         worst = int(off.argmax())
-        if not off.max() <= 10 * NUMBERS:
+        if not off.max() <= NUMBERS:
             found = f"the stored {key} of channel {worst} is {told[worst]:.6g}"
             yield _stale("fault", episode, name, found, f"{true[worst]:.6g}, as the data gives")
             return
@@ -113,7 +114,10 @@ def _pictures(frames: np.ndarray, said: dict[str, Any], name: str, episode: str 
     if told_mean.shape != (3,) or told_std.shape != (3,):
         yield _stale("fault", episode, name, f"statistics of {told_mean.size} colours", "3")
         return
-    off_mean, off_std = np.abs(mean - told_mean), np.abs(std / np.maximum(told_std, 1e-6) - 1)
+    off_mean = np.abs(mean - told_mean)
+    off_std = (
+        np.abs(std - told_std) * (np.abs(std - told_std) > HALF_LEVEL) / np.maximum(told_std, HALF_LEVEL)
+    )
     if off_mean.max() > PICTURE_MEAN or off_std.max() > PICTURE_SPREAD:
         channel = int(off_std.argmax())
         found = (
