@@ -12,7 +12,7 @@ import numpy as np
 from forerun.data.episode import Episode, Recordings, Stream
 from forerun.data.lerobot import TOLERANCE_S
 from forerun.data.lerobot_writer import write_lerobot
-from forerun.types import ConfigError, DataError
+from forerun.types import ConfigError, DataError, StreamSpec
 
 SMALL_PICTURE = 128  # pixels: below, compression that nobody sees in large video wipes out objects
 
@@ -64,13 +64,18 @@ def convert(
 
     side = off_the_clock((recordings.load(i) for i in kept), chosen, rate_hz)
     return write_lerobot(
-        path, episodes(), fps=rate_hz, side=side, codec=codec, **encoding_for(recordings, chosen, crf)
+        path,
+        episodes(),
+        fps=rate_hz,
+        side=side,
+        codec=codec,
+        **encoding_for([recordings.specs[n] for n in chosen], crf),
     )
 
 
-def encoding_for(recordings: Recordings, chosen: Sequence[str], crf: int | None) -> dict[str, Any]:
+def encoding_for(specs: Sequence[StreamSpec], crf: int | None = None) -> dict[str, Any]:
     """Quality and pixel format that keep what small pictures show; odd sides need full colour resolution."""
-    shapes = [recordings.specs[n].shape for n in chosen if recordings.specs[n].kind == "video"]
+    shapes = [spec.shape for spec in specs if spec.kind == "video"]
     small = bool(shapes) and max(max(shape[:2]) for shape in shapes) <= SMALL_PICTURE
     odd = any(side % 2 for shape in shapes for side in shape[:2])
     quality = crf if crf is not None else (12 if small else 23)
