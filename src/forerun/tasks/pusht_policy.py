@@ -29,19 +29,21 @@ def pusher_of(env: PushT, rng: np.random.Generator, sloppiness: float = 0.0) -> 
 
 def play(env: PushT, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
     """Play data: one random pose of the T after another; ``scripted_policy`` lists the qualities."""
-    turn = np.deg2rad({"expert": 90, "noisy": 120, "weak": 180}[quality])
+    turn = np.deg2rad({"expert": 90, "noisy": 60, "weak": 180}[quality])
 
     def draw_target(pose: np.ndarray) -> np.ndarray:
         return np.array([*rng.uniform(130, 382, 2), pose[2] + rng.uniform(-turn, turn)])
 
+    pusher = pusher_of(env, rng, sloppiness={"expert": 0.0, "noisy": 0.8, "weak": 2.5}[quality])
+    pusher.max_pace = 45.0 if quality == "expert" else 14.0
     return PushPlay(
-        pusher_of(env, rng, sloppiness={"expert": 0.0, "noisy": 0.8, "weak": 2.5}[quality]),
+        pusher,
         draw_target,
         lambda displacement: pull(env.state(), displacement),
-        SmoothNoise(2, {"expert": 0.0, "noisy": 2.5, "weak": 6.0}[quality], 0.7, rng),
+        SmoothNoise(2, {"expert": 0.0, "noisy": 1.5, "weak": 4.0}[quality], 0.7, rng),
         close=(15.0, 0.2),
         patience=(10, 30) if quality == "weak" else (40, 90),
-        paces=(20.0, 20.0) if quality == "expert" else (8.0, 30.0),
+        paces=(20.0, 20.0) if quality == "expert" else (2.5, 9.0),
     )
 
 
@@ -71,6 +73,7 @@ class Expert:
         """Around the T to where the disc is at the goal."""
         tip, pose = self.pusher.read()
         here, goal = turned(tip - pose[:2], -pose[2]), turned(self.goal[:2] - pose[:2], -pose[2])
-        goal = self.pusher.step_off(goal)
+        for _ in range(3):  # the goal may touch both bars
+            goal = self.pusher.step_off(goal)
         way = turned(self.pusher.next_point(here, goal, pose) - here, pose[2])
         return way * min(1.0, 40.0 / max(float(np.hypot(*way)), 1e-9))
