@@ -343,11 +343,10 @@ def test_real_rows_are_the_frames_that_the_reader_gives(tmp_path: Path) -> None:
     first = source[0]
     wanted = np.array([0, 6 * 7, 6 * 20])
     small = cache.streams["observation.images.cam_high"][[0, 7, 20]].astype(int)
-    large = first.streams["observation.images.cam_high"].read(wanted)
-    blocks = (
-        large[:, : 3 * 80, : 5 * 64].reshape(3, 240, 64, 5, 3).mean(axis=3)
-    )  # widths are whole, heights not
-    assert abs(small.mean() - blocks.mean()) < 1.0
+    pictures = first.streams["observation.images.cam_high"].read(wanted)
+    for row, picture in zip(small, pictures, strict=True):
+        averaged = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX))
+        assert np.abs(row - averaged).mean() < 2  # of 255: two programs that average areas round differently
     state = first.streams["observation.state"].read()[wanted]
     assert np.array_equal(cache.streams["observation.state"][[0, 7, 20]], state)
     assert all(valid.all() for valid in cache.valid.values())
