@@ -1,4 +1,4 @@
-"""Recordings decoded once: what a row holds, when a table is reused, and what happens when it cannot be built."""
+"""Recordings decoded once: what a row holds, when a table is reused, what happens when it cannot be built."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from forerun.data import Episode, Recordings, Stream, open_recordings
 from forerun.data.cache import TickCache, build_cache
@@ -242,7 +243,7 @@ def test_too_large_a_table_is_refused_before_a_frame_is_decoded(tmp_path: Path) 
     (tmp_path / "source").mkdir()
     camera = replace(stream("camera", "video", clip(30, 0), np.arange(30) / 30), values=never)
     source = replace(in_memory(Episode("x", {"camera": camera})), path=tmp_path / "source")
-    with pytest.raises(ConfigError, match=r"0\.13 GiB .*budget is 0\.00 GiB.*--image-size.*--cache-gb"):
+    with pytest.raises(ConfigError, match=r"0\.12 GiB .*budget is 0\.00 GiB.*--image-size.*--cache-gb"):
         build_cache(source, tmp_path / "caches", tick_s=TICK_S, image_size=2048, byte_budget=1000)
     assert not (tmp_path / "caches").exists()
 
@@ -252,7 +253,7 @@ def test_a_value_that_is_not_a_number_is_named(tmp_path: Path) -> None:
         values[17, 1] = np.nan
 
     bad = edited(episode(3).streams["state"], spoil)
-    with pytest.raises(DataError, match="'state' of episode 'run_3' .* at sample 17 "):
+    with pytest.raises(DataError, match=r"'state' of episode 'run_3' .* at sample 17 "):
         build_cache(in_memory(episode(0), episode(3, state=bad)), tmp_path, tick_s=TICK_S, image_size=16)
     assert list(tmp_path.iterdir()) == []
 

@@ -81,7 +81,7 @@ def test_only_the_given_episodes_are_sampled(cache: TickCache) -> None:
 
 
 def test_a_window_longer_than_every_episode_is_refused(cache: TickCache) -> None:
-    with pytest.raises(DataError, match="takes 31 ticks of 0.1 s, but the longest episode has 30"):
+    with pytest.raises(DataError, match=r"takes 31 ticks of 0\.1 s, but the longest episode has 30"):
         WindowSampler(cache, EVERYONE, 31, B)
     with pytest.raises(ConfigError, match="batches of 0"):
         WindowSampler(cache, EVERYONE, T, 0)
