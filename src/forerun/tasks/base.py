@@ -197,7 +197,8 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             return {}
         errors = self.errors(self.state(), self._goal_state)
         for level in get_args(Level):
-            self._held[level] = self._held[level] + 1 if self._within(errors, level) else 0
+            held = self._num_steps > 0 and self._within(errors, level)
+            self._held[level] = self._held[level] + 1 if held else 0
         return {
             "goal": {name: value.copy() for name, value in self._goal.items()},
             "goal_state": self._goal_state.copy(),

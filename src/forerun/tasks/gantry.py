@@ -35,7 +35,7 @@ def gantry_xml(name: str, tool: str, objects: str = "", extras: str = "") -> str
     """The MJCF of a scene: ``tool`` hangs at the working point, ``objects`` lie on the table."""
     ways = zip("xyz", ("1 0 0", "0 1 0", "0 0 1"), REACH_M, strict=True)
     joints = "".join(_AXIS.format(name=name, way=way, low=low, high=high) for name, way, (low, high) in ways)
-    motors = "".join(f'<velocity joint="{axis}" kv="60" forcerange="-12 12"/>' for axis in "xyz")
+    motors = "".join(f'<velocity joint="{axis}" kv="5000" forcerange="-12 12"/>' for axis in "xyz")
     return f"""
 <mujoco model="{name}">
   <option timestep="{TIMESTEP_S}" cone="elliptic" impratio="50" integrator="implicitfast" tolerance="1e-7"/>
