@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class Stream:
         check_clock(self.times_s, self.spec.name)
         if isinstance(self.values, np.ndarray) and self.values.shape != (len(self), *self.spec.shape):
             raise ShapeError(
-                f"stream '{self.spec.name}' holds values of shape {self.values.shape}; its clock has {len(self)} "
-                f"samples of shape {self.spec.shape}"
+                f"stream '{self.spec.name}' holds values of shape {self.values.shape}; its clock has "
+                f"{len(self)} samples of shape {self.spec.shape}"
             )
 
     def __len__(self) -> int:
@@ -131,7 +131,13 @@ class Recordings(Sequence[Episode]):
     def __len__(self) -> int:
         return self.num_episodes
 
-    def __getitem__(self, index):  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Episode]: ...
+
+    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
         if isinstance(index, slice):
             return [self.load(i) for i in range(*index.indices(len(self)))]
         if index < 0:

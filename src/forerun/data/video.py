@@ -167,10 +167,13 @@ class _Decoder:
     def close(self) -> None:
         self.container.close()
 
-    def _seek(self, frame: int) -> None:
+    def _seek(self, frame: int, keys_back: int) -> None:
+        """Go to the key frame before ``frame``, or ``keys_back`` earlier, unless decoding on gets there
+        sooner."""
         keys = self.index.key_frames
-        before = keys[np.searchsorted(keys, frame, side="right") - 1] if keys.size and keys[0] <= frame else 0
-        if self.position < frame and before <= self.position + 1:
+        rank = int(np.searchsorted(keys, frame, side="right")) - 1
+        before = int(keys[rank - keys_back]) if rank >= keys_back else 0
+        if not keys_back and self.position < frame and before <= self.position + 1:
             return
         if before == 0:
             self.close()  # a GIF cannot seek; opening again always works
@@ -179,34 +182,46 @@ class _Decoder:
             self.container.seek(int(self.index.pts[before]), stream=self.stream)
             self._restart()
 
-    def _advance(self, frame: int) -> av.VideoFrame:
-        pts = self.index.pts
+    def _advance(self, frame: int) -> av.VideoFrame | None:
+        """Decode up to ``frame``; None when it never came."""
         for picture in self.coming:
             stamp = picture.pts if picture.pts is not None else picture.dts
-            self.position = self.position + 1 if stamp is None else int(np.searchsorted(pts, stamp))
+            self.position = (
+                self.position + 1 if stamp is None else int(np.searchsorted(self.index.pts, stamp))
+            )
             if self.position == frame:
                 return picture
             if self.position > frame:
-                break
-        raise DataError(
-            f"frame {frame} of {self.index.path.name} cannot be decoded: its table lists {len(pts)} frames, "
-            f"decoding stopped at frame {self.position}. The file is damaged; record or copy it again "
-            f"({self.index.path})"
-        )
+                return None
+        return None
 
     def frame(self, frame: int, height: int, width: int) -> np.ndarray:
         """One picture (height, width, 3) uint8 RGB, averaged over areas when made smaller."""
         try:
-            self._seek(frame)
-            picture = self._advance(frame)
+            picture = None
+            for keys_back in (
+                0,
+                1,
+                8,
+                len(self.index.key_frames),
+            ):  # AVI seeks by decoding order, and lands late
+                self._seek(frame, keys_back)
+                picture = self._advance(frame)
+                if picture is not None:
+                    break
         except FFmpegError as cause:
-            raise DataError(
-                f"frame {frame} of {self.index.path.name} cannot be decoded: {_reason(cause)}. Its table "
-                f"lists {self.index.num_frames} frames; the file is damaged, record or copy it again "
-                f"({self.index.path})"
-            ) from cause
+            raise self._damaged(frame, _reason(cause)) from cause
+        if picture is None:
+            raise self._damaged(frame, f"decoding stopped at frame {self.position}")
         rgb = self.scaler.reformat(picture, width=width, height=height, format="rgb24", interpolation="AREA")
         return rgb.to_ndarray()
+
+    def _damaged(self, frame: int, reason: str) -> DataError:
+        path = self.index.path
+        return DataError(
+            f"frame {frame} of {path.name} cannot be decoded: {reason}. Its table lists "
+            f"{self.index.num_frames} frames; the file is damaged, record or copy it again ({path})"
+        )
 
 
 class _Pool(threading.local):

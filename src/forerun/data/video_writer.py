@@ -140,7 +140,8 @@ def write_video(
             f"that may be written ({path})"
         ) from cause
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return path
 
 
