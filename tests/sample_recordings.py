@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from forerun.data import Episode, Stream, write_video
+from forerun.data.tfrecord import masked_crc
 from forerun.types import StreamSpec
 
 HEIGHT, WIDTH = 16, 24
@@ -121,3 +124,73 @@ def table_v21(index: int, num_rows: int) -> pa.Table:
             "index": rows,
         }
     )
+
+
+def write_tfrecords(
+    root: Path, num_episodes: int, *, listed: int | None = None, action_size: int = 2
+) -> list[Path]:
+    """An RLDS folder of 4-step episodes: PNG camera, action 2, and negative step numbers; returns its
+    shards."""
+    from PIL import Image
+
+    def tensor(dtype: str, *shape: int) -> dict[str, Any]:
+        return {"tensor": {"shape": {"dimensions": [str(n) for n in shape]}, "dtype": dtype}}
+
+    picture = {"image": {"shape": {"dimensions": [str(HEIGHT), str(WIDTH), "3"]}, "encodingFormat": "png"}}
+    observation = {"featuresDict": {"features": {"image_0": picture, "count": tensor("int64")}}}
+    marks = {"is_first": tensor("bool"), "is_last": tensor("bool"), "language_instruction": {"text": {}}}
+    steps = {"observation": observation, "action": tensor("float32", action_size), **marks}
+    tree = {"steps": {"sequence": {"feature": {"featuresDict": {"features": steps}}}}}
+    info = {"name": "toy", "splits": [{"name": "train", "shardLengths": [str(listed or num_episodes)]}]}
+    (root / "features.json").write_text(json.dumps({"featuresDict": {"features": tree}}))
+    (root / "dataset_info.json").write_text(json.dumps(info))
+    records = []
+    for i in range(num_episodes):
+        pngs = []
+        for k in range(4):
+            buffer = io.BytesIO()
+            Image.fromarray(clip(1, 4 * i + k)[0]).save(buffer, "PNG")
+            pngs.append(buffer.getvalue())
+        values = {
+            "steps/action": np.arange(8, dtype="<f4") + i,
+            "steps/observation/image_0": pngs,
+            "steps/observation/count": [-1, 0, 300, 2**40],
+            "steps/is_first": [1, 0, 0, 0],
+            "steps/is_last": [0, 0, 0, 1],
+            "steps/language_instruction": [b"lift"] * 4,
+        }
+        records.append(example(values))
+    shard = root / "toy-train.tfrecord-00000-of-00001"
+    shard.write_bytes(b"".join(framed(record) for record in records))
+    return [shard]
+
+
+def example(values: dict[str, Any]) -> bytes:
+    """A serialised tf.train.Example, after the protobuf wire format."""
+    entries = b""
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            feature = field(2, field(1, value.tobytes()))
+        elif isinstance(value[0], bytes):
+            feature = field(1, b"".join(field(1, v) for v in value))
+        else:
+            feature = field(3, field(1, b"".join(varint(v % 2**64) for v in value)))
+        entries += field(1, field(1, name.encode()) + field(2, feature))
+    return field(1, entries)
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*parts, number])
+
+
+def framed(record: bytes) -> bytes:
+    length = struct.pack("<Q", len(record))
+    return length + struct.pack("<I", masked_crc(length)) + record + struct.pack("<I", masked_crc(record))

@@ -178,10 +178,10 @@ STATE, ONES = "observation.state", np.ones((12, 3), "f4")
 NAMES = ("shoulder", "elbow", "wrist")
 
 
-def changed(name: str, *replacement: Stream) -> Episode:
+def changed(name: str, replacement: Stream | None = None) -> Episode:
     """A second episode with one stream exchanged, added, or, without a replacement, absent."""
     others = {k: s for k, s in episode(1).streams.items() if k != name}
-    return Episode("second", others | {name: s for s in replacement})
+    return Episode("second", others if replacement is None else others | {name: replacement})
 
 
 def state(values: np.ndarray, times_s: np.ndarray | None = None, unit: str = "rad") -> Stream:
@@ -240,7 +240,7 @@ def test_a_stream_named_like_an_index_column_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(StorageError, match=r"cannot be written: (Not a directory|File exists)"):
         LeRobotWriter(tmp_path / "file" / "set", fps=FPS)
 
 

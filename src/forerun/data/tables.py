@@ -127,7 +127,7 @@ def _read_table(
         if suffix in (".csv", ".tsv"):
             return _csv_columns(path, skip, "\t" if suffix == ".tsv" else ",")
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         if suffix == ".npy":
             return _numbered(np.load(path, allow_pickle=False))
