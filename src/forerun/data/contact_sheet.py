@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,8 @@ def _save(path: Path, write: Callable[[Path], object]) -> None:
             f"the picture cannot be written: {reason}; choose another place: {path}"
         ) from cause
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _sheet(recordings: Recordings, shown: list[Episode], columns: int) -> Image.Image:

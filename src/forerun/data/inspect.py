@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +15,7 @@ from forerun.types import DataError, Error, StreamSpec
 
 EXAMINED_EPISODES = 200
 GAP_PERIODS = 3.0
+TABLE_WIDTH = 120  # characters; a narrower terminal gets a list
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class Summary:
         """Of all episodes, estimated from the mean if not all were examined."""
         return float(np.mean(self.lengths_s)) * self.num_episodes if self.lengths_s else 0.0
 
-    def __rich__(self) -> RenderableType:
-        return Group(self._head(), _table(self), *(Text(f"note: {n}", style="dim") for n in self.notes))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._head()
+        yield _table(self) if options.max_width >= TABLE_WIDTH else _list(self)
+        yield from (Text(f"note: {note}", style="dim") for note in self.notes)
 
     def _head(self) -> Text:
         lengths = (
@@ -165,31 +168,42 @@ def _join(parts: list[StreamSummary]) -> StreamSummary:
 
 def _table(about: Summary) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", show_edge=False)
-    for heading, justify in (
-        ("stream", "left"),
-        ("kind", "left"),
-        ("shape", "left"),
-        ("unit", "left"),
-        ("rate", "right"),
-        ("samples", "right"),
-        ("gaps", "right"),
-        ("values", "left"),
-    ):
-        table.add_column(heading, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
+    for heading in ("stream", "kind", "shape", "unit", "rate", "samples", "gaps", "values"):
+        right = heading in ("rate", "samples", "gaps")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for name, stream in about.streams.items():
-        spec = stream.spec
-        few = stream.num_episodes < len(about.lengths_s)
-        table.add_row(
-            name + (f" (in {stream.num_episodes})" if few else ""),
-            spec.kind,
-            " x ".join(map(str, spec.shape)),
-            spec.unit or "-",
-            _rate(stream),
-            f"{stream.num_samples:,}",
-            str(stream.num_gaps or "-"),
-            "" if stream.low is None else f"{stream.low:.4g} to {stream.high:.4g}",
-        )
+        table.add_row(name + _where(about, stream), *_cells(stream))
     return table
+
+
+def _list(about: Summary) -> Text:
+    text = Text()
+    for name, stream in about.streams.items():
+        kind, shape, unit, rate, samples, gaps, values = _cells(stream)
+        text.append(f"{name}{_where(about, stream)}\n", style="bold")
+        parts = [f"{kind} {shape}", "" if unit == "-" else unit, rate, f"{samples} samples"]
+        parts += ["" if gaps == "-" else f"{gaps} gaps", values]
+        text.append(f"    {'; '.join(part for part in parts if part)}\n")
+    text.rstrip()
+    return text
+
+
+def _where(about: Summary, stream: StreamSummary) -> str:
+    few = stream.num_episodes < len(about.lengths_s)
+    return f" (in {stream.num_episodes} episodes)" if few else ""
+
+
+def _cells(stream: StreamSummary) -> tuple[str, ...]:
+    spec = stream.spec
+    return (
+        spec.kind,
+        " x ".join(map(str, spec.shape)) or "1",
+        spec.unit or "-",
+        _rate(stream),
+        f"{stream.num_samples:,}",
+        str(stream.num_gaps or "-"),
+        "" if stream.low is None else f"{stream.low:.4g} to {stream.high:.4g}",
+    )
 
 
 def _rate(stream: StreamSummary) -> str:
