@@ -87,6 +87,21 @@ CASES = {
         DataError,
         "unknown setting 'stream'",
     ),
+    "rate in words": (
+        lambda r: page(r, {"x": {"file": "s", "rate_hz": "5"}}),
+        DataError,
+        "rate_hz = '5'; expected int",
+    ),
+    "one column": (
+        lambda r: page(r, {"x": {"file": "s", "columns": "x"}}),
+        DataError,
+        "columns = 'x'; expected list",
+    ),
+    "unknown kind": (
+        lambda r: page(r, {"x": {"file": "s", "kind": "tuch"}}),
+        DataError,
+        "kind 'tuch'; known are video",
+    ),
     "file missing": (
         lambda r: page(r, {"x": {"file": "s.csv", "rate_hz": 3}}),
         DataError,

@@ -25,15 +25,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from forerun.data.episode import Episode, Recordings, Stream
 from forerun.data.tables import read_json
-from forerun.types import DataError, StreamSpec
+from forerun.types import DataError, Kind, StreamSpec
 
 MANIFEST = "forerun.json"
 
 _CORRECTIONS = ("kind", "unit", "names", "low", "high")
+
+_NUMBERS = ("item", "scale", "time_scale_s", "rate_hz", "start_s", "skip_lines", "numbers_per_row")
+_LISTS = ("names", "low", "high", "columns", "rows", "channels", "shape")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +139,33 @@ def _source(values: Any, label: str, name: str, where: Path) -> Source:
     _known(values, tuple(f.name for f in fields(Source)), label, where)
     if "file" not in values:
         raise DataError(f"{label} names no file; give its path under 'file'. Correct the manifest ({where})")
+    _typed(values, label, where)
     tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     source = Source(**tuples)
     return replace(
         source, file=source.file.replace("{name}", name), time_file=source.time_file.replace("{name}", name)
     )
+
+
+def _typed(values: dict[str, Any], label: str, where: Path) -> None:
+    """Refuse a setting of the wrong JSON type, and a kind that no model knows."""
+    for name, value in values.items():
+        allowed: tuple[type, ...] = (str,)
+        if name in _NUMBERS:
+            allowed = (int, float)
+        elif name in _LISTS:
+            allowed = (list,)
+        if value is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
+            expected = " or ".join(t.__name__ for t in allowed)
+            raise DataError(
+                f"{label} has {name} = {value!r}; expected {expected}. Correct the manifest ({where})"
+            )
+    kind = values.get("kind")
+    if kind and kind not in get_args(Kind):
+        raise DataError(
+            f"{label} has the kind '{kind}'; known are {', '.join(get_args(Kind))}. Correct the manifest "
+            f"({where})"
+        )
 
 
 def corrected(recordings: Recordings, manifest: str | Path) -> Recordings:
@@ -155,6 +180,7 @@ def corrected(recordings: Recordings, manifest: str | Path) -> Recordings:
     changes = content.get("streams", {})
     for name, values in changes.items():
         _known(values, _CORRECTIONS, f"stream '{name}'", where)
+        _typed(values, f"stream '{name}'", where)
         if name not in recordings.specs:
             have = ", ".join(recordings.specs)
             raise DataError(f"the manifest describes '{name}'; the streams are {have}. Correct it ({where})")

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,12 @@ class VideoIndex:
     def num_frames(self) -> int:
         return len(self.pts)
 
-    @property
+    @cached_property
     def rate_hz(self) -> float:
         """Mean rate over the file; 0 for a single picture."""
         return (self.num_frames - 1) / float(self.times_s[-1]) if self.num_frames > 1 else 0.0
 
-    @property
+    @cached_property
     def constant_rate(self) -> bool:
         """Whether frame k lies within a quarter of a frame of k / rate_hz."""
         even = np.arange(self.num_frames) / (self.rate_hz or 1.0)
@@ -107,7 +107,7 @@ def index_video(path: str | Path) -> VideoIndex:
 @lru_cache(maxsize=4096)
 def _index(path: Path, _mtime_ns: int, _size: int) -> VideoIndex:
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise DataError(
                     f"{path.name} has no picture track; expected a video. Record it again ({path})"
@@ -155,7 +155,7 @@ class _Decoder:
         self._open()
 
     def _open(self) -> None:
-        self.container = av.open(str(self.index.path))
+        self.container = av.open(str(self.index.path), metadata_errors="ignore")
         self.stream = self.container.streams.video[0]
         self.stream.codec_context.thread_count = 1  # training shares the cores; workers give parallelism
         self._restart()
@@ -271,16 +271,16 @@ def read_frames(
             f"frame {int(indices.max())} was asked for; the video {path.name} has {index.num_frames} frames "
             f"(0 to {index.num_frames - 1}). Run: forerun data doctor PATH ({path})"
         )
-    frames = np.empty((len(indices), height, width, 3), dtype=np.uint8)
     wanted, place = np.unique(indices, return_inverse=True)
+    frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
     try:
         decoder = _pool.get(path)
         for rank, frame in enumerate(wanted):
-            frames[place == rank] = decoder.frame(int(frame), height, width)
+            frames[rank] = decoder.frame(int(frame), height, width)
     except DataError:
         _pool.drop(path)
         raise
-    return frames
+    return frames if np.array_equal(wanted, indices) else frames[place]
 
 
 @dataclass(frozen=True)
