@@ -128,23 +128,18 @@ def test_a_slip_vibration_keeps_its_power(tmp_path: Path) -> None:
 
 
 def test_an_empty_burst_holds_the_last_sample_and_is_marked_invalid(tmp_path: Path) -> None:
-    times_s = np.array([0.0, 0.05, 0.5, 1.0])
-    touch = stream("touch", "touch", np.array([[1.0], [2.0], [3.0], [4.0]]), times_s)
+    times_s = np.array([0.0, 0.05, 0.1, 0.5, 0.55])
+    touch = stream("touch", "touch", np.arange(5.0)[:, None], times_s)
     cache = build_cache(in_memory(Episode("gap", {"touch": touch})), tmp_path, tick_s=TICK_S)
-    assert cache.valid["touch"].tolist() == [
-        True,
-        True,
-        False,
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-        False,
-        True,
-    ]
+    assert cache.valid["touch"].tolist() == [True, True, False, False, False, True]
     assert cache.streams["touch"][3].tolist() == [2, 2, 2, 2]
+
+
+def test_touch_slower_than_the_tick_is_held(tmp_path: Path) -> None:
+    touch = stream("touch", "touch", np.arange(4.0)[:, None], np.arange(4.0))
+    cache = build_cache(in_memory(Episode("slow", {"touch": touch})), tmp_path, tick_s=0.5)
+    assert cache.streams["touch"].ravel().tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert cache.valid["touch"].all()
 
 
 def test_a_vector_stream_after_a_gap_is_marked_stale(tmp_path: Path) -> None:
@@ -246,6 +241,12 @@ def test_too_large_a_table_is_refused_before_a_frame_is_decoded(tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"0\.12 GiB .*budget is 0\.00 GiB.*--image-size.*--cache-gb"):
         build_cache(source, tmp_path / "caches", tick_s=TICK_S, image_size=2048, byte_budget=1000)
     assert not (tmp_path / "caches").exists()
+
+
+def test_more_than_the_disk_has_is_refused_before_a_frame_is_decoded(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cache takes \d+\.\d\d GiB and the disk has"):
+        build_cache(in_memory(episode()), tmp_path, tick_s=1e-6, image_size=2048, byte_budget=2**60)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_value_that_is_not_a_number_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from tyro.conf import Positional
 
 from forerun.data import convert as converting
 from forerun.data import open_recordings
-from forerun.data.contact_sheet import contact_sheet
 from forerun.data.doctor import examine
 from forerun.data.episode import Episode
 from forerun.data.findings import Finding, Report
@@ -56,6 +55,10 @@ class Inspect:
         console = Console()
         console.print(summary(recordings))
         if self.sheet is not None:
+            from forerun.data.contact_sheet import (
+                contact_sheet,
+            )  # half a second of matplotlib, only if wanted
+
             contact_sheet(recordings, self.sheet, episodes=self.episodes)
             console.print(f"contact sheet: {self.sheet}", highlight=False)
         return 0

@@ -147,7 +147,8 @@ def build_cache(
             squashed.
         streams: which to keep; all but text by default.
         byte_budget: refuse, before decoding, to write more than this.
-        burst_samples: a vector stream with more samples per tick becomes burst statistics; touch always does.
+        burst_samples: a vector stream with more samples per tick than this becomes burst statistics; touch
+            does from one sample per tick.
         progress: called with (episodes done, episodes in all).
 
     Raises:
@@ -171,7 +172,8 @@ def build_cache(
     if (final / "cache.json").exists():
         return TickCache.open(final)
     clocks = [tick_times(episode, list(plans), tick_s) for episode in recordings]
-    _check_budget(sum(map(len, clocks)), plans, byte_budget, tick_s, image_size)
+    needed = _check_budget(sum(map(len, clocks)), plans, byte_budget, tick_s, image_size)
+    _check_space(directory, needed)
     with _folder(final) as partial:
         about = _write(recordings, partial, plans, clocks, tick_s, progress)
         (partial / "cache.json").write_text(json.dumps({**settings, **about, "hash": key}, indent=1))
@@ -189,13 +191,27 @@ def _check_settings(recordings: Recordings, tick_s: float, image_size: int) -> N
         raise DataError(f"the set holds no episode; there is nothing to train on: {recordings.path}")
 
 
-def _check_budget(rows: int, plans: dict[str, RowPlan], budget: int, tick_s: float, image_size: int) -> None:
+def _check_budget(rows: int, plans: dict[str, RowPlan], budget: int, tick_s: float, image_size: int) -> int:
+    """Bytes of the table."""
     needed = rows * sum(plan.row_bytes for plan in plans.values())
     if needed > budget:
         raise ConfigError(
             f"the cache would take {needed / GIB:.2f} GiB ({rows} ticks of {tick_s:g} s, pictures at "
             f"{image_size} x {image_size}); the budget is {budget / GIB:.2f} GiB. Choose a smaller "
             "--image-size, a longer --tick, fewer --streams, or a larger --cache-gb"
+        )
+
+    return needed
+
+
+def _check_space(directory: Path, needed: int) -> None:
+    """Fail before minutes of decoding, not after."""
+    there = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise StorageError(
+            f"the cache takes {needed / GIB:.2f} GiB and the disk has {free / GIB:.2f} GiB free; free some "
+            f"space or choose another place with --cache: {directory}"
         )
 
 

@@ -78,8 +78,8 @@ def _plan(stream: Stream, tick_s: float, image_size: int, burst_samples: float) 
     if spec.kind == "video" or (spec.kind == "touch" and _holds_pictures(stream)):
         shape = (image_size, image_size, spec.shape[-1])
         return RowPlan("picture", spec, replace(spec, shape=shape, names=(), rate_hz=1 / tick_s))
-    fast = spec.kind == "vector" and tick_s > burst_samples * period_s(stream)
-    if spec.kind == "touch" or fast:
+    samples = tick_s / period_s(stream)
+    if (spec.kind == "touch" and samples > 0.99) or (spec.kind == "vector" and samples > burst_samples):
         names = tuple(f"{n} {s}" for s in BURST_STATISTICS for n in spec.names)
         burst = replace(spec, shape=(4 * spec.size,), names=names, rate_hz=1 / tick_s, low=None, high=None)
         return RowPlan("burst", spec, burst)
