@@ -245,7 +245,7 @@ def test_too_large_a_table_is_refused_before_a_frame_is_decoded(tmp_path: Path) 
 
 def test_more_than_the_disk_has_is_refused_before_a_frame_is_decoded(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cache takes \d+\.\d\d GiB and the disk has"):
-        build_cache(in_memory(episode()), tmp_path, tick_s=1e-6, image_size=2048, byte_budget=2**60)
+        build_cache(in_memory(episode()), tmp_path, tick_s=1e-5, image_size=2048, byte_budget=2**60)
     assert list(tmp_path.iterdir()) == []
 
 
