@@ -1,0 +1,116 @@
+"""Small networks on latents: how far to a goal, what to do about it, how sure the next tick is.
+
+Letters: B rows, Z = N * D numbers of one tick's latents, G those that make a goal, A action size.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from forerun.layers import mlp
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalConfig:
+    """How goals are learned. The distance follows implicit value learning over hindsight goals."""
+
+    discount: float = 0.98
+    """Per tick: distances saturate at 1 / (1 - discount) ticks."""
+    expectile: float = 0.8
+    """Above 0.5: trust the faster of the ways seen from here to there."""
+    advantage: float = 3.0
+    """Inverse temperature of the policy's preference for actions that brought the goal nearer."""
+    target_rate: float = 0.01
+    same: float = 0.1
+    """Share of training goals that are the present state."""
+    random: float = 0.3
+    """Share of training goals from anywhere in the data."""
+    horizon: int = 60
+    """Hindsight goals lie up to this many ticks ahead in the same episode."""
+
+
+class GoalHeads(nn.Module):
+    """Distance to a goal in ticks, and a policy towards it, both on whitened latents.
+
+    The distance is a goal-conditioned value learned by expectile regression (IQL, arXiv:2110.06169;
+    goal-conditioned and action-free in HIQL, arXiv:2307.11949). The policy is advantage-weighted hindsight
+    imitation. Neither sees a reward, a position or a label.
+    """
+
+    def __init__(
+        self, latent_size: int, goal_size: int, action_size: int, width: int, config: GoalConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config or GoalConfig()
+        pair = latent_size + goal_size
+        self.value = nn.ModuleList(mlp(pair, width, width, 1, norm=True) for _ in range(2))
+        self.target = copy.deepcopy(self.value).requires_grad_(False)
+        self.policy = mlp(pair, width, width, max(action_size, 1), norm=True)
+
+    def distance(self, z: Tensor, goal: Tensor) -> Tensor:
+        """Expected ticks to the goal, discounted: z (..., Z), goal (..., G) -> (...), 0 at the goal."""
+        pair = torch.cat([z, goal], dim=-1)
+        return -torch.stack([v(pair)[..., 0] for v in self.value]).mean(0)
+
+    def act(self, z: Tensor, goal: Tensor) -> Tensor:
+        """Standardised action (..., A) towards the goal."""
+        return self.policy(torch.cat([z, goal], dim=-1))
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step on transitions: z, next_z (B, Z), goal, future_goal (B, G), action (B, A), reached (B,) bool.
+
+        ``goal`` mixes present, future and random goals and trains the distance; ``future_goal`` lies ahead in
+        the same episode and trains the policy.
+        """
+        c = self.config
+        z, next_z, goal = batch["z"], batch["next_z"], batch["goal"]
+        pair = torch.cat([z, goal], dim=-1)
+        with torch.no_grad():
+            next_pair = torch.cat([next_z, goal], dim=-1)
+            bootstrap = torch.stack([v(next_pair)[:, 0] for v in self.target]).min(0).values
+            reached = batch["reached"]
+            wanted = torch.where(reached, torch.zeros_like(bootstrap), -1 + c.discount * bootstrap)
+        value = torch.zeros((), device=z.device)
+        for v in self.value:
+            gap = wanted - v(pair)[:, 0]
+            side = torch.where(gap < 0, 1 - c.expectile, c.expectile)
+            value = value + (side * gap.square()).mean()
+        policy = self._policy_loss(batch)
+        return {"distance": value, "policy": policy, "total": value / 10 + policy}
+
+    def _policy_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        z, next_z, goal = batch["z"], batch["next_z"], batch["future_goal"]
+        with torch.no_grad():
+            gain = self.distance(z, goal) - self.distance(next_z, goal) - 1
+            weight = (self.config.advantage * gain).exp().clamp(max=20)
+        error = (self.act(z, goal) - batch["action"]).square().mean(-1)
+        return (weight * error).mean()
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """Move the bootstrap network a little towards the learned one; called after each optimiser step."""
+        for slow, fast in zip(self.target.parameters(), self.value.parameters(), strict=True):
+            slow.lerp_(fast, self.config.target_rate)
+
+
+class Uncertainty(nn.Module):
+    """Predicted log of the squared error of the next latents, from the trunk's hidden state."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden (..., M, E) -> (...) log mean squared error expected in whitened latents."""
+        return self.out(hidden.mean(-2))[..., 0]
+
+    def loss(self, hidden: Tensor, squared_error: Tensor) -> Tensor:
+        """Gaussian likelihood of the errors that occurred; gradients stay in this head."""
+        log_error = self(hidden.detach())
+        return (squared_error.detach() * (-log_error).exp() + log_error).mean() + F.relu(-log_error - 20).mean()

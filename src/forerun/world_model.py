@@ -1,0 +1,352 @@
+"""The waist: everything above speaks to a world through these calls and nothing else.
+
+    latents = model.encode(observation)          what is seen and felt, as latents
+    state = model.start(latents, actions)        read a context
+    state = model.step(state, action)            imagine one tick
+    observation = model.decode(state)            look at it
+    state.fork(64)                               64 futures that share one past
+
+Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from forerun import checkpoint
+from forerun.config import ModelConfig
+from forerun.dynamics.cache import Memory, concatenate
+from forerun.dynamics.heads import GoalHeads, Uncertainty
+from forerun.dynamics.transformer import Trunk, remember
+from forerun.encoders.proprio import Standardise, VectorCode
+from forerun.encoders.video import VideoDecoder, from_unit, to_unit, video_encoder
+from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
+
+FORMAT = "forerun-world-model-1"
+
+
+@dataclass(frozen=True)
+class State:
+    """B imagined worlds, each at its own age.
+
+    Args:
+        latents: (B, N, D) whitened latents of the present tick.
+        memory: what the ticks before it left behind.
+        tick: (B,) age of each row in ticks.
+        tick_s: (B,) seconds per tick.
+        log_error: (B,) predicted log mean squared error of these latents; -inf for observed ones.
+    """
+
+    latents: Tensor
+    memory: Memory | None
+    tick: Tensor
+    tick_s: Tensor
+    log_error: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def fork(self, count: int) -> State:
+        """Each row becomes ``count`` neighbouring rows; they share its past, which is not copied."""
+        return State(
+            memory=self.memory.fork(count) if self.memory else None,
+            **{name: getattr(self, name).repeat_interleave(count, dim=0) for name in _ROW_FIELDS},
+        )
+
+    def select(self, rows: Tensor) -> State:
+        """Keep these rows, in this order; indices may repeat."""
+        return State(
+            memory=self.memory.select(rows) if self.memory else None,
+            **{name: getattr(self, name)[rows] for name in _ROW_FIELDS},
+        )
+
+    def trim(self, ticks: int) -> State:
+        """Forget all but the newest ``ticks`` of the past."""
+        return replace(self, memory=self.memory.trim(ticks) if self.memory else None)
+
+
+_ROW_FIELDS = ("latents", "tick", "tick_s", "log_error")
+
+
+def join(states: list[State]) -> State:
+    """Rows of several states, of any age, as one batch."""
+    memories = [s.memory for s in states if s.memory is not None]
+    if 0 < len(memories) < len(states):
+        raise ConfigError("cannot join states with and without a past; step or start each of them first")
+    return State(
+        memory=concatenate(memories) if memories else None,
+        **{name: torch.cat([getattr(s, name) for s in states]) for name in _ROW_FIELDS},
+    )
+
+
+class WorldModel(nn.Module):
+    """A robot's world: encoders, trunk, decoders and heads of one `ModelConfig`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.size
+        self.encoders = nn.ModuleDict()
+        self.decoders = nn.ModuleDict()
+        self.tokens: dict[str, slice] = {}
+        first = 0
+        for spec in config.streams:
+            if spec.kind == "video":
+                self.encoders[_key(spec)] = video_encoder(size, spec.shape[0])
+                self.decoders[_key(spec)] = VideoDecoder(size, spec.shape[0])
+                count = size.video_tokens
+            else:
+                self.encoders[_key(spec)] = VectorCode(spec.size, size.latent_dim, spec.name)
+                count = self.encoders[_key(spec)].tokens
+            self.tokens[spec.name] = slice(first, first + count)
+            first += count
+        self.num_tokens = first
+        self.action_scale = Standardise(max(config.action_size, 1))
+        self.trunk = Trunk(size, first, config.action_size)
+        self.next_latents = nn.Linear(size.width, (first if size.packed else 1) * size.latent_dim)
+        nn.init.zeros_(self.next_latents.weight)
+        self.uncertainty = Uncertainty(size.width)
+        self.goal_tokens = [i for s in (config.video or config.streams) for i in _indices(self.tokens[s.name])]
+        self.goals = GoalHeads(
+            first * size.latent_dim, len(self.goal_tokens) * size.latent_dim, config.action_size, size.head_width
+        )
+        self.register_buffer("white_mean", torch.zeros(first, size.latent_dim))
+        self.register_buffer("white_std", torch.ones(first, size.latent_dim))
+        self.register_buffer("loss_weight", self._loss_weight(), persistent=False)
+
+    def _loss_weight(self) -> Tensor:
+        """(N, D): streams count equally, zero padding not at all; sums to one."""
+        weight = torch.zeros(self.num_tokens, self.config.size.latent_dim)
+        for spec in self.config.streams:
+            part = weight[self.tokens[spec.name]].flatten()
+            used = part.numel() if spec.kind == "video" else spec.size
+            part[:used] = 1.0 / used
+            weight[self.tokens[spec.name]] = part.unflatten(0, (-1, weight.shape[1]))
+        return weight / len(self.config.streams)
+
+    # -- seeing ---------------------------------------------------------------------------------------
+
+    def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Streams over T ticks to whitened latents (B, T, N, D). Each tick is encoded alone: causal.
+
+        Args:
+            observation: per stream (B, T, *shape) in the stream's own unit; video is uint8 RGB.
+
+        Raises:
+            ShapeError: a stream is missing, or has another shape than in training.
+        """
+        latents = torch.cat([self.encode_stream(s, observation) for s in self.config.streams], dim=2)
+        return (latents - self.white_mean) / self.white_std
+
+    def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Tensor:
+        """One stream (B, T, *shape) to its own tokens (B, T, n, D), before whitening."""
+        values = observation.get(spec.name)
+        if values is None:
+            raise ShapeError(
+                f"stream '{spec.name}' is missing; the observation holds {sorted(observation)}. This model was "
+                f"trained on {[s.name for s in self.config.streams]}: give every one of them."
+            )
+        if tuple(values.shape[2:]) != spec.shape:
+            raise ShapeError(
+                f"stream '{spec.name}' arrives with shape {tuple(values.shape[2:])} after (rows, ticks); this "
+                f"model was trained on {spec.shape} [{spec.unit}]. Record or resize to that shape."
+            )
+        encoder = self.encoder(spec)
+        if spec.kind != "video":
+            return encoder(values.float())
+        flat = encoder(to_unit(values.flatten(0, 1)))
+        return flat.unflatten(0, values.shape[:2])
+
+    def goal(self, latents: Tensor) -> Tensor:
+        """What of one tick's latents (..., N, D) makes a goal: the pictures' (..., Z), nothing the robot feels."""
+        return latents[..., self.goal_tokens, :].flatten(-2)
+
+    def encoder(self, spec: StreamSpec) -> nn.Module:
+        return self.encoders[_key(spec)]
+
+    def decoder(self, spec: StreamSpec) -> nn.Module:
+        """The decoder of a video stream."""
+        return self.decoders[_key(spec)]
+
+    # -- imagining ------------------------------------------------------------------------------------
+
+    def start(self, latents: Tensor, actions: Tensor | None = None, tick_s: float | Tensor | None = None) -> State:
+        """Read a context of T ticks and the T - 1 actions between them.
+
+        Args:
+            latents: (B, T, N, D) from `encode`.
+            actions: (B, T - 1, A) in the robot's own units; None only if T is 1 or the robot's actions are
+                unknown.
+            tick_s: seconds per tick, one number or (B,); the training tick by default.
+        """
+        rows, ticks = latents.shape[:2]
+        length = torch.as_tensor(self.config.tick_s if tick_s is None else tick_s, dtype=latents.dtype)
+        length = length.to(latents.device).expand(rows)
+        memory = None
+        if ticks > 1:
+            where = torch.arange(ticks - 1, device=latents.device).expand(rows, -1)
+            scaled = None if actions is None else self.action_scale(actions)
+            _, stored = self.trunk(latents[:, :-1], scaled, None, length, where)
+            memory = remember(None, stored, where)
+        return State(
+            latents=latents[:, -1],
+            memory=memory,
+            tick=torch.full((rows,), ticks - 1, device=latents.device),
+            tick_s=length,
+            log_error=torch.full((rows,), float("-inf"), device=latents.device),
+        )
+
+    def step(self, state: State, action: Tensor | None, present: Tensor | None = None) -> State:
+        """Imagine one tick: every row takes its action (B, A), in the robot's own units.
+
+        Rows may be of any age and know nothing of each other. ``present`` (B,) marks rows that carry an
+        action; the others are imagined as unlabelled video.
+        """
+        if action is not None and action.shape != (len(state), self.config.action_size):
+            raise ShapeError(
+                f"actions arrive as {tuple(action.shape)}; expected ({len(state)}, {self.config.action_size}): one "
+                f"row per state, channels {self.config.action.names if self.config.action else 'none'}"
+            )
+        scaled = None if action is None else self.action_scale(action)[:, None]
+        return self._step(state, scaled, None if present is None else present[:, None])
+
+    def _step(self, state: State, scaled: Tensor | None, present: Tensor | None = None) -> State:
+        """`step` with actions already standardised (B, 1, A)."""
+        ticks = state.tick[:, None]
+        hidden, stored = self.trunk(
+            state.latents[:, None], scaled, present, state.tick_s, ticks, state.memory or None
+        )
+        return State(
+            latents=state.latents + self._delta(hidden)[:, 0],
+            memory=remember(state.memory, stored, ticks) if stored else None,
+            tick=state.tick + 1,
+            tick_s=state.tick_s,
+            log_error=self.uncertainty(hidden)[:, 0],
+        )
+
+    def _delta(self, hidden: Tensor) -> Tensor:
+        """Trunk output (B, T, M, E) -> change of the latents (B, T, N, D)."""
+        change = self.next_latents(hidden)
+        if self.config.size.packed:
+            return rearrange(change, "b t 1 (n d) -> b t n d", n=self.num_tokens)
+        return change
+
+    def observe(self, state: State, latents: Tensor) -> State:
+        """Replace the imagined present by what was really seen: latents (B, N, D) from `encode`."""
+        return replace(state, latents=latents, log_error=torch.full_like(state.log_error, float("-inf")))
+
+    # -- looking --------------------------------------------------------------------------------------
+
+    def decode(self, state: State) -> dict[str, Tensor]:
+        """Every stream of the present tick in its own unit: video (B, S, S, 3) uint8, vectors (B, C)."""
+        return self.decode_latents(state.latents)
+
+    def decode_latents(self, latents: Tensor) -> dict[str, Tensor]:
+        """Whitened latents (B, N, D) to every stream in its own unit."""
+        raw = latents * self.white_std + self.white_mean
+        out = {}
+        for spec in self.config.streams:
+            part = raw[:, self.tokens[spec.name]]
+            if spec.kind == "video":
+                out[spec.name] = from_unit(self.decoders[_key(spec)](latents[:, self.tokens[spec.name]]))
+            else:
+                out[spec.name] = self.encoders[_key(spec)].decode(part)
+        return out
+
+    def predict(self, state: State) -> dict[str, Tensor]:
+        """Heads on the present tick: ``uncertainty`` (B,), expected mean squared error of whitened latents."""
+        return {"uncertainty": state.log_error.exp()}
+
+    def distance(self, state: State, goal: Tensor) -> Tensor:
+        """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), 0 at the goal."""
+        return self.goals.distance(state.latents.flatten(1), goal)
+
+    def propose(self, state: State, goal: Tensor) -> Tensor:
+        """The goal policy's action (B, A), in the robot's own units."""
+        return self.action_scale.inverse(self.goals.act(state.latents.flatten(1), goal))
+
+    # -- learning -------------------------------------------------------------------------------------
+
+    def loss(self, batch: Mapping[str, Tensor], context: int = 1) -> dict[str, Tensor]:
+        """Next-latent prediction: read ``context`` ticks, then imagine the rest open loop.
+
+        Args:
+            batch: ``latents`` (B, T, N, D) from `encode`; ``action`` (B, T, A) in the robot's own units, or
+                absent; ``present`` (B, T) bool, or absent.
+            context: ticks given before imagination begins, 1 .. T - 1.
+
+        Returns:
+            ``prediction``: squared error in whitened latents, streams weighted equally, mean over ticks;
+            ``uncertainty``: likelihood of that error; ``total``: their sum.
+        """
+        latents, present = batch["latents"], batch.get("present")
+        action = self.action_scale(batch["action"]) if "action" in batch else None
+        rows, ticks = latents.shape[:2]
+        hidden = []
+        predicted = []
+        state = self.start(latents[:, :1])
+        if context > 1:
+            where = torch.arange(context - 1, device=latents.device).expand(rows, -1)
+            given = None if action is None else action[:, : context - 1]
+            known = None if present is None else present[:, : context - 1]
+            read, stored = self.trunk(latents[:, : context - 1], given, known, state.tick_s, where)
+            hidden.append(read)
+            predicted.append(latents[:, : context - 1] + self._delta(read))
+            state = replace(
+                state,
+                latents=latents[:, context - 1],
+                memory=remember(None, stored, where),
+                tick=state.tick + context - 1,
+            )
+        for t in range(context - 1, ticks - 1):
+            given = None if action is None else action[:, t : t + 1]
+            known = None if present is None else present[:, t : t + 1]
+            now = state.tick[:, None]
+            read, stored = self.trunk(state.latents[:, None], given, known, state.tick_s, now, state.memory)
+            hidden.append(read)
+            imagined = state.latents + self._delta(read)[:, 0]
+            predicted.append(imagined[:, None])
+            memory = remember(state.memory, stored, now)
+            state = replace(state, latents=imagined, memory=memory, tick=state.tick + 1)
+        error = ((torch.cat(predicted, dim=1) - latents[:, 1:]).square() * self.loss_weight).sum((-1, -2))
+        uncertainty = self.uncertainty.loss(torch.cat(hidden, dim=1), error)
+        prediction = error.mean()
+        return {"prediction": prediction, "uncertainty": uncertainty, "total": prediction + 0.1 * uncertainty}
+
+    # -- keeping --------------------------------------------------------------------------------------
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write weights (safetensors) and meaning (JSON) as one folder, atomically."""
+        config = {"format": FORMAT, "model": self.config.to_json()}
+        checkpoint.save(Path(directory), self.state_dict(), config)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> WorldModel:
+        """Read a folder written by `save_pretrained`; strict, in evaluation mode."""
+        tensors, config = checkpoint.load(Path(directory))
+        if config.get("format") != FORMAT:
+            raise CheckpointError(
+                f"the checkpoint says format '{config.get('format')}'; this version of forerun reads '{FORMAT}'. "
+                f"Train again, or install the version that wrote it. Path: {directory}"
+            )
+        model = cls(ModelConfig.from_json(config["model"]))
+        checkpoint.load_into(model, tensors, Path(directory))
+        return model.eval()
+
+    def num_parameters(self) -> dict[str, int]:
+        """Parameters by part, for people."""
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+
+
+def _key(spec: StreamSpec) -> str:
+    return spec.name.replace(".", "/")
+
+
+def _indices(tokens: slice) -> range:
+    return range(tokens.start, tokens.stop)
