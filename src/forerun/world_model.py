@@ -216,6 +216,10 @@ class WorldModel(nn.Module):
         scaled = None if action is None else self.action_scale(action)[:, None]
         return self._step(state, scaled, None if present is None else present[:, None])
 
+    def step_standardised(self, state: State, action: Tensor) -> State:
+        """`step` for planners, which search in standardised action units (B, A)."""
+        return self._step(state, action[:, None])
+
     def _step(self, state: State, scaled: Tensor | None, present: Tensor | None = None) -> State:
         """`step` with actions already standardised (B, 1, A)."""
         ticks = state.tick[:, None]
@@ -254,7 +258,7 @@ class WorldModel(nn.Module):
         for spec in self.config.streams:
             part = raw[:, self.tokens[spec.name]]
             if spec.kind == "video":
-                out[spec.name] = from_unit(self.decoders[_key(spec)](latents[:, self.tokens[spec.name]]))
+                out[spec.name] = from_unit(self.decoder(spec)(part))
             else:
                 out[spec.name] = self.encoders[_key(spec)].decode(part)
         return out
