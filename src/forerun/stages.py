@@ -3,7 +3,7 @@
 Learning in stages is cheaper (latents are encoded once and read at some 10^5 transitions per second) and
 it worked where joint training let the object be squeezed out of the latent; LOG.md has the comparison.
 
-    RepresentationLearner  pictures            -> encoders (and the decoders that go with them)
+    RepresentationLearner  pictures            -> encoders, and the decoders that go with them
     LatentTable            pictures, encoders  -> whitened latents of every tick
     DynamicsLearner        latents, actions    -> trunk: what happens next
     GoalLearner            latents, actions    -> distance to a goal, and a policy towards it
@@ -21,26 +21,37 @@ from torch import Tensor, nn
 from forerun.data.cache import TickCache
 from forerun.data.window import WindowSampler, gather
 from forerun.encoders.representation import Representation, RepresentationConfig
-from forerun.encoders.video import to_unit
+from forerun.encoders.video import Centre
 from forerun.training.learner import Batch
+from forerun.types import DataError
 from forerun.world_model import WorldModel
 
 
-def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray) -> None:
-    """Take the mean and spread of every vector stream and of the action from the training episodes."""
+def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray, pictures: int = 2000) -> None:
+    """Take the mean and spread of every stream and of the action from the training episodes.
+
+    Pictures are centred on the mean picture (of ``pictures`` samples): with a fixed camera only what moves is
+    left, and inverse dynamics is learned several times faster (LOG.md).
+    """
     rows = cache.rows_of(episodes)
+    few = rows[:: max(1, len(rows) // pictures)]
     for spec in model.config.streams:
-        if spec.kind != "video":
-            model.encoder(spec).scale.fit(torch.from_numpy(np.asarray(cache.streams[spec.name][rows])).flatten(1))
+        values = cache.streams[spec.name]
+        if spec.kind == "video":
+            model.centre(spec).fit(torch.from_numpy(values[few]))
+        else:
+            model.encoder(spec).scale.fit(torch.from_numpy(values[rows]).flatten(1))
     if model.config.action is not None:
-        model.action_scale.fit(torch.from_numpy(np.asarray(cache.streams["action"][rows])))
+        model.action_scale.fit(torch.from_numpy(cache.streams["action"][rows]))
 
 
 class RepresentationLearner:
-    """Stage one, on windows of pictures; see `forerun.encoders.representation`."""
+    """Stage one, on windows of pictures; see `forerun.encoders.representation`.
+
+    Each window holds two neighbouring ticks and one further ahead, up to ``config.reach`` ticks.
+    """
 
     name = "representation"
-    ticks = 3
 
     def __init__(
         self,
@@ -52,44 +63,45 @@ class RepresentationLearner:
         config: RepresentationConfig | None = None,
         seed: int = 0,
     ) -> None:
-        self.model, self.cache, self.config = model, cache, config or RepresentationConfig()
-        self.sampler = WindowSampler(cache, episodes, self.ticks, batch_size, seed)
+        self.model, self.cache, self.config, self.seed = model, cache, config or RepresentationConfig(), seed
+        self.sampler = WindowSampler(cache, episodes, 2, batch_size, seed)
+        self.last_row = _last_rows(cache)
         self.video = model.config.video
         size = model.config.size
         latent_size = len(self.video) * size.video_tokens * size.latent_dim
         self.heads = Representation(latent_size, model.config.action_size, self.config)
-        keys = [s for s in self.video]
-        rows = cache.rows_of(episodes); rows = rows[:: max(1, len(rows) // 1000)]
-        self.mean_picture = {s.name: to_unit(torch.from_numpy(cache.streams[s.name][rows])).mean(0) for s in keys}
-        self.mean_var = {s.name: to_unit(torch.from_numpy(cache.streams[s.name][rows])).var(0).mean() for s in keys}
         self.module = nn.ModuleDict(
             {
-                "encoders": nn.ModuleList(model.encoder(s) for s in keys),
-                "decoders": nn.ModuleList(model.decoder(s) for s in keys),
+                "encoders": nn.ModuleList(model.encoder(s) for s in self.video),
+                "decoders": nn.ModuleList(model.decoder(s) for s in self.video),
                 "heads": self.heads,
             }
         )
 
     def batch(self, step: int) -> Batch:
-        names = [s.name for s in self.video] + (["action"] if self.cache.has_action else [])
-        arrays = gather(self.cache, self.sampler.batch(step), self.ticks, names)
-        return {name: torch.from_numpy(values) for name, values in arrays.items()}
+        """Per camera (B, 3, S, S, 3) pictures now, one tick and ``gap`` ticks later; ``action`` (B, A) now."""
+        rows = self.sampler.batch(step)
+        ahead = np.random.default_rng([self.seed, step]).integers(1, self.config.reach + 1, len(rows))
+        later = np.minimum(rows + ahead, self.last_row[rows])
+        index = np.stack([rows, rows + 1, later], axis=1)
+        batch = {s.name: torch.from_numpy(np.take(self.cache.streams[s.name], index, axis=0)) for s in self.video}
+        batch["gap"] = torch.from_numpy((later - rows).astype(np.float32))
+        if self.cache.has_action:
+            batch["action"] = torch.from_numpy(self.cache.streams["action"][rows])
+        return batch
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         tokens = {s.name: self.model.encode_stream(s, batch) for s in self.video}
         z = torch.cat([t.flatten(2) for t in tokens.values()], dim=-1)
         action = self.model.action_scale(batch["action"]) if "action" in batch else None
-        return self.heads(z, action, self._reconstruction(batch, tokens) if self.config.reconstruction else None)
+        redrawn = self._reconstruction(batch, tokens) if self.config.reconstruction else None
+        return self.heads(z, action, batch["gap"], redrawn)
 
     def _reconstruction(self, batch: Batch, tokens: dict[str, Tensor]) -> Tensor:
-        """Redraw one tick of each window: the middle one."""
+        """Redraw the first tick of each window; what stands out from the mean picture counts more."""
         errors = []
         for spec in self.video:
-            drawn = self.model.decoder(spec)(tokens[spec.name][:, 1])
-            picture = to_unit(batch[spec.name][:, 1])
-            weight = (picture - self.mean_picture[spec.name]).abs().mean(-1, keepdim=True)
-            weight = 0.1 + weight / weight.mean()
-            errors.append((weight*(drawn - picture).square()).mean()/self.mean_var[spec.name])
+            errors.append(redrawing_error(self.model, spec.name, tokens[spec.name][:, 0], batch[spec.name][:, 0]))
         return torch.stack(errors).mean()
 
     def after_step(self) -> None:
@@ -97,3 +109,156 @@ class RepresentationLearner:
 
     def describe(self) -> dict[str, Any]:
         return {"config": asdict(self.config), "data": self.cache.hash, "model": self.model.config.to_json()}
+
+
+def redrawing_error(model: WorldModel, stream: str, latents: Tensor, picture: Tensor) -> Tensor:
+    """Squared error of a redrawn picture, weighted towards what stands out from the camera's mean picture.
+
+    Args:
+        latents: (B, n, D) of this camera, not whitened.
+        picture: (B, S, S, 3) uint8.
+
+    Returns:
+        A scalar; about 1 for the mean picture itself.
+    """
+    spec = next(s for s in model.config.video if s.name == stream)
+    target = model.centre(spec)(picture)
+    drawn = model.decoder(spec)(latents)
+    weight = target.abs().mean(-1, keepdim=True)
+    weight = 0.3 + weight / weight.mean()
+    return (weight / weight.mean() * (drawn - target).square()).mean()
+
+
+@dataclass(frozen=True)
+class LatentTable:
+    """Whitened latents of every tick, end to end as in the cache they came from."""
+
+    latents: Tensor
+    """(rows, N, D) float32."""
+    action: Tensor | None
+    """(rows, A), in the robot's own units."""
+    cache: TickCache
+
+    @classmethod
+    def encode(cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512) -> LatentTable:
+        """Fix the whitening on the training ``episodes``, then encode every tick once."""
+        model.white_mean.zero_()
+        model.white_std.fill_(1.0)
+        raw = encode_rows(model, cache, chunk)
+        video = [i for s in model.config.video for i in range(*model.tokens[s.name].indices(model.num_tokens))]
+        seen = raw[torch.from_numpy(cache.rows_of(episodes))][:, video]
+        mean, std = seen.mean(0), seen.std(0)
+        if video and float(std.mean()) < 1e-4:
+            raise DataError(
+                "the video latents do not vary: the pictures of this set are all alike, or the representation "
+                "collapsed. Look at the contact sheet (forerun data inspect PATH --sheet sheet.png)"
+            )
+        model.white_mean[video], model.white_std[video] = mean, std.clamp_min(0.05 * float(std.mean()))
+        raw.sub_(model.white_mean).div_(model.white_std)
+        action = torch.from_numpy(np.asarray(cache.streams["action"])) if cache.has_action else None
+        return cls(raw, action, cache)
+
+
+@torch.inference_mode()
+def encode_rows(model: WorldModel, cache: TickCache, chunk: int = 512) -> Tensor:
+    """Every tick of the cache through `WorldModel.encode`: (rows, N, D)."""
+    model.eval()
+    out = torch.empty(cache.num_rows, model.num_tokens, model.config.size.latent_dim)
+    for first in range(0, cache.num_rows, chunk):
+        part = slice(first, first + chunk)
+        rows = {s.name: torch.from_numpy(cache.streams[s.name][part])[None] for s in model.config.streams}
+        out[part] = model.encode(rows)[0]
+    return out
+
+
+class DynamicsLearner:
+    """Stage two, on windows of latents: read a context, imagine the rest open loop, compare."""
+
+    name = "dynamics"
+
+    def __init__(
+        self,
+        model: WorldModel,
+        table: LatentTable,
+        episodes: np.ndarray,
+        *,
+        batch_size: int = 128,
+        ticks: int = 8,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.table, self.ticks, self.seed = model, table, ticks, seed
+        self.sampler = WindowSampler(table.cache, episodes, ticks, batch_size, seed)
+        self.longest = min(ticks - 1, model.config.size.window)
+        self.module = nn.ModuleList([model.trunk, model.next_latents, model.uncertainty])
+
+    def batch(self, step: int) -> Batch:
+        index = torch.from_numpy(self.sampler.batch(step))[:, None] + torch.arange(self.ticks)
+        context = np.random.default_rng([self.seed, step]).integers(1, self.longest + 1)
+        batch = {"latents": self.table.latents[index], "context": torch.tensor(context)}
+        if self.table.action is not None:
+            batch["action"] = self.table.action[index]
+        return batch
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.model.loss(batch, context=int(batch["context"]))
+
+    def after_step(self) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        return {"ticks": self.ticks, "data": self.table.cache.hash, "model": self.model.config.to_json()}
+
+
+class GoalLearner:
+    """Stage two: how many ticks from here to a goal, and which action to take towards it."""
+
+    name = "goals"
+
+    def __init__(
+        self, model: WorldModel, table: LatentTable, episodes: np.ndarray, *, batch_size: int = 512, seed: int = 0
+    ) -> None:
+        self.model, self.table, self.seed, self.batch_size = model, table, seed, batch_size
+        self.config = model.goals.config
+        self.sampler = WindowSampler(table.cache, episodes, 2, batch_size, seed)
+        self.rows = table.cache.rows_of(episodes)
+        self.last_row = _last_rows(table.cache)
+        self.flat = table.latents.flatten(1)
+        self.goal = model.goal(table.latents)
+        assert table.action is not None
+        self.action = model.action_scale(table.action)
+        self.module = model.goals
+
+    def batch(self, step: int) -> Batch:
+        """Transitions with hindsight goals: from the same place, from later in the episode, from anywhere."""
+        c, random = self.config, np.random.default_rng([self.seed, step])
+        rows = self.sampler.batch(step)
+        room = self.last_row[rows] - rows
+        reach = np.minimum(room, c.horizon)
+        future = rows + 1 + (random.random(len(rows)) * reach).astype(np.int64)
+        for_policy = rows + 1 + (random.random(len(rows)) * reach).astype(np.int64)
+        kind = random.random(len(rows))
+        anywhere = self.rows[random.integers(0, len(self.rows), len(rows))]
+        goal = np.where(kind < c.same, rows, np.where(kind < c.same + c.random, anywhere, future))
+        return {
+            "z": self.flat[rows],
+            "next_z": self.flat[rows + 1],
+            "action": self.action[rows],
+            "goal": self.goal[goal],
+            "reached": torch.from_numpy(goal == rows),
+            "future_goal": self.goal[for_policy],
+        }
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.model.goals.loss(batch)
+
+    def after_step(self) -> None:
+        self.model.goals.update_target()
+
+    def describe(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "data": self.table.cache.hash, "model": self.model.config.to_json()}
+
+
+def _last_rows(cache: TickCache) -> np.ndarray:
+    """(rows,) the last row of the episode that each row belongs to."""
+    lengths = np.diff(cache.episode_starts)
+    return np.repeat(cache.episode_starts[1:] - 1, lengths)

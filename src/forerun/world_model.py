@@ -25,7 +25,7 @@ from forerun.dynamics.cache import Memory, concatenate
 from forerun.dynamics.heads import GoalHeads, Uncertainty
 from forerun.dynamics.transformer import Trunk, remember
 from forerun.encoders.proprio import Standardise, VectorCode
-from forerun.encoders.video import VideoDecoder, from_unit, to_unit, video_encoder
+from forerun.encoders.video import Centre, VideoDecoder, video_encoder
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
 FORMAT = "forerun-world-model-1"
@@ -94,10 +94,12 @@ class WorldModel(nn.Module):
         size = config.size
         self.encoders = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
+        self.centres = nn.ModuleDict()
         self.tokens: dict[str, slice] = {}
         first = 0
         for spec in config.streams:
             if spec.kind == "video":
+                self.centres[_key(spec)] = Centre(spec.shape[0])
                 self.encoders[_key(spec)] = video_encoder(size, spec.shape[0])
                 self.decoders[_key(spec)] = VideoDecoder(size, spec.shape[0])
                 count = size.video_tokens
@@ -160,7 +162,7 @@ class WorldModel(nn.Module):
         encoder = self.encoder(spec)
         if spec.kind != "video":
             return encoder(values.float())
-        flat = encoder(to_unit(values.flatten(0, 1)))
+        flat = encoder(self.centre(spec)(values.flatten(0, 1)))
         return flat.unflatten(0, values.shape[:2])
 
     def goal(self, latents: Tensor) -> Tensor:
@@ -169,6 +171,10 @@ class WorldModel(nn.Module):
 
     def encoder(self, spec: StreamSpec) -> nn.Module:
         return self.encoders[_key(spec)]
+
+    def centre(self, spec: StreamSpec) -> Centre:
+        """The mean picture of a video stream, and deviations from it."""
+        return self.centres[_key(spec)]  # type: ignore[return-value]
 
     def decoder(self, spec: StreamSpec) -> nn.Module:
         """The decoder of a video stream."""
@@ -258,7 +264,7 @@ class WorldModel(nn.Module):
         for spec in self.config.streams:
             part = raw[:, self.tokens[spec.name]]
             if spec.kind == "video":
-                out[spec.name] = from_unit(self.decoder(spec)(part))
+                out[spec.name] = self.centre(spec).inverse(self.decoder(spec)(part))
             else:
                 out[spec.name] = self.encoders[_key(spec)].decode(part)
         return out

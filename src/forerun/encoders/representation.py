@@ -1,10 +1,10 @@
 """Stage one: teach the video encoders a latent that says where things are and does not collapse.
 
-Four pressures, each divided by its running RMS so that no weight needs tuning per robot (Dreamer 4,
-arXiv:2509.24527): predict the next latent, tell which action lies between two latents (inverse dynamics),
-keep the latents spread out (SIGReg or variance-covariance), and, lightly, redraw the picture.
+Four pressures, each divided by its running RMS where that exceeds one (Dreamer 4, arXiv:2509.24527): predict
+the next latent, tell which action lies between two latents (inverse dynamics), keep the latents spread out
+(SIGReg or variance-covariance), and redraw the picture.
 
-Letters: B windows, T ticks, Z = N * D numbers per tick, A action size.
+Letters: B windows, Z = N * D numbers per tick, A action size.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from forerun.layers import mlp
 
 @dataclass(frozen=True, kw_only=True)
 class RepresentationConfig:
-    """Weights of the four pressures; zero leaves one out. LOG.md holds the ablation behind the defaults."""
+    """Weights of the pressures; zero leaves one out. LOG.md holds the ablation behind the defaults."""
 
-    prediction: float = 1.0
+    prediction: float = 0.2
     inverse: float = 1.0
-    varcov: float = 1.0
-    sigreg: float = 0.0
-    reconstruction: float = 1.0
+    """Which action lies between two neighbouring ticks."""
+    reach_inverse: float = 0.0
+    """Which action comes first on the way to a tick further ahead (multi-step inverse, arXiv:2207.08229)."""
+    reach: int = 30
+    """How many ticks ahead, at most."""
+    sigreg: float = 1.5
+    varcov: float = 0.0
+    reconstruction: float = 2.0
     directions: int = 128
     """Random projections of SIGReg per step."""
     knots: int = 9
@@ -88,33 +93,55 @@ class Representation(nn.Module):
 
     def __init__(self, latent_size: int, action_size: int, config: RepresentationConfig) -> None:
         super().__init__()
-        self.config, self.action_size = config, action_size
+        self.config = config
         width = config.head_width
-        self.predict = mlp(latent_size + action_size, width, width, latent_size)
-        self.inverse = mlp(2 * latent_size, width, action_size) if action_size else None
-        weights = {n: getattr(config, n) for n in ("prediction", "inverse", "varcov", "sigreg", "reconstruction")}
+        self.predict = mlp(latent_size + action_size, width, latent_size, norm=True)
+        self.inverse = mlp(2 * latent_size, width, action_size, norm=True) if action_size else None
+        self.reach_inverse = mlp(2 * latent_size + 1, width, width, action_size, norm=True) if action_size else None
+        weights = {name: getattr(config, name) for name in _PRESSURES}
         if not action_size:
-            weights["inverse"] = 0.0
-        self.weights = {name: weight for name, weight in weights.items() if weight}
-        self.scale = RunningScale(self.weights)
+            weights["inverse"] = weights["reach_inverse"] = 0.0
+        self.scale = RunningScale({name: weight for name, weight in weights.items() if weight})
 
-    def forward(self, z: Tensor, action: Tensor | None, reconstruction: Tensor | None) -> dict[str, Tensor]:
-        """Losses of a window: z (B, T, Z), action (B, T, A) standardised; ``total`` is what is minimised."""
-        losses: dict[str, Tensor] = {}
-        before, after = z[:, :-1], z[:, 1:]
-        if "prediction" in self.weights:
-            inputs = before if action is None else torch.cat([before, action[:, :-1]], dim=-1)
-            spread = z.detach().flatten(0, 1).var(0).mean().clamp_min(1e-6)  # or shrinking z would lower the loss
-            losses["prediction"] = (before + self.predict(inputs) - after).square().mean() / spread
-        if "inverse" in self.weights:
-            assert self.inverse is not None and action is not None
-            losses["inverse"] = (self.inverse(torch.cat([before, after], dim=-1)) - action[:, :-1]).square().mean()
-        if "varcov" in self.weights:
+    def forward(
+        self, z: Tensor, action: Tensor | None, gap: Tensor, reconstruction: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Losses by name; ``total`` is what is minimised.
+
+        Args:
+            z: (B, 3, Z) latents now, one tick later, and ``gap`` (B,) ticks later.
+            action: (B, A) standardised, taken now.
+            reconstruction: scalar error of the redrawn pictures.
+        """
+        now, next_, later = z.unbind(1)
+        wanted, losses = self.scale.weights, {}
+        if "prediction" in wanted:
+            losses["prediction"] = self._prediction(now, next_, action)
+        if "inverse" in wanted:
+            losses["inverse"] = _error(self.inverse, [now, next_], action)
+        if "reach_inverse" in wanted:
+            way = gap[:, None] / self.config.reach
+            losses["reach_inverse"] = _error(self.reach_inverse, [now, later, way], action)
+        if "varcov" in wanted:
             losses["varcov"] = variance_covariance(z.flatten(0, 1))
-        if "sigreg" in self.weights:
+        if "sigreg" in wanted:
             c = self.config
-            losses["sigreg"] = torch.stack([sigreg(z[:, t], c.directions, c.knots) for t in range(z.shape[1])]).mean()
-        if "reconstruction" in self.weights:
+            losses["sigreg"] = torch.stack([sigreg(t, c.directions, c.knots) for t in (now, next_, later)]).mean()
+        if "reconstruction" in wanted:
             assert reconstruction is not None
             losses["reconstruction"] = reconstruction
         return {**losses, "total": self.scale(losses)}
+
+    def _prediction(self, now: Tensor, next_: Tensor, action: Tensor | None) -> Tensor:
+        """Relative to the spread of the latents, or shrinking them would lower the loss."""
+        inputs = now if action is None else torch.cat([now, action], dim=-1)
+        spread = now.detach().var(0).mean().clamp_min(1e-6)
+        return (now + self.predict(inputs) - next_).square().mean() / spread
+
+
+_PRESSURES = ("prediction", "inverse", "reach_inverse", "varcov", "sigreg", "reconstruction")
+
+
+def _error(head: nn.Module | None, inputs: list[Tensor], target: Tensor | None) -> Tensor:
+    assert head is not None and target is not None
+    return (head(torch.cat(inputs, dim=-1)) - target).square().mean()
