@@ -6,7 +6,7 @@ No figure is printed without its n and one of these. All are two-sided at ``conf
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -19,11 +19,19 @@ RESAMPLES = 4000
 
 
 class Interval(NamedTuple):
-    """An estimate and where the truth plausibly lies; each a float, or an array of one shape."""
+    """An estimate and where the truth plausibly lies."""
 
-    estimate: float | np.ndarray
-    low: float | np.ndarray
-    high: float | np.ndarray
+    estimate: float
+    low: float
+    high: float
+
+
+class Band(NamedTuple):
+    """A curve of estimates, each with its own interval; three arrays of one shape."""
+
+    estimate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
@@ -84,12 +92,27 @@ def bootstrap_mean(
     """The mean over independent units, with its percentile bootstrap interval (B. Efron, 1979).
 
     Args:
-        values: (n, ...) one row per independent unit: an episode, a seed, a clip, never a frame. Further
-            axes (time, say) are kept: a curve gets a band, each point with its own interval.
+        values: (n,) one number per independent unit: an episode, a seed, a clip, never a frame.
         seed: the same seed gives the same interval.
     """
-    rows = _rows(values)
-    return _bootstrap(lambda chosen: rows[chosen].mean(axis=0), len(rows), confidence, resamples, seed)
+    rows = _rows(values, 1)
+    drawn = [rows[chosen].mean() for chosen in _draws(len(rows), resamples, seed)]
+    low, high = np.percentile(drawn, _tails(confidence))
+    return Interval(float(rows.mean()), float(low), float(high))
+
+
+def bootstrap_band(
+    values: np.ndarray, *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> Band:
+    """The mean curve over independent units, with a percentile bootstrap interval at each point.
+
+    Args:
+        values: (n, T) one curve per independent unit; whole curves are resampled.
+    """
+    rows = _rows(values, 2)
+    drawn = [rows[chosen].mean(axis=0) for chosen in _draws(len(rows), resamples, seed)]
+    low, high = np.percentile(drawn, _tails(confidence), axis=0)
+    return Band(rows.mean(axis=0), low, high)
 
 
 def bootstrap_ratio(
@@ -102,46 +125,41 @@ def bootstrap_ratio(
 ) -> Interval:
     """Mean over mean of two quantities of the same units, with its percentile bootstrap interval.
 
-    For "error of the model over error of copy-last": units are resampled in pairs, so clips that are hard
-    for both do not widen the interval.
+    For "error of the model over error of copy-last": units are resampled in pairs, so a clip that is hard
+    for both does not widen the interval.
 
     Args:
-        numerators, denominators: (n, ...) one row per independent unit; denominators > 0 on average.
+        numerators, denominators: (n,) one number per independent unit; denominators >= 0, not all 0.
     """
-    above, below = _rows(numerators), _rows(denominators)
-    if above.shape != below.shape:
+    above, below = _rows(numerators, 1), _rows(denominators, 1)
+    if above.shape != below.shape or (below < 0).any() or not below.any():
         raise ConfigError(
-            f"a ratio of {above.shape} to {below.shape} values; expected one pair per unit, of equal shape"
+            f"a ratio of {len(above)} numerators to {len(below)} denominators between {below.min():g} and "
+            f"{below.max():g}; expected one pair per unit, with denominators >= 0 and not all 0"
         )
-    return _bootstrap(
-        lambda chosen: above[chosen].mean(axis=0) / below[chosen].mean(axis=0),
-        len(above),
-        confidence,
-        resamples,
-        seed,
-    )
+    draws = [chosen for chosen in _draws(len(above), resamples, seed) if below[chosen].any()]
+    drawn = [above[chosen].mean() / below[chosen].mean() for chosen in draws]
+    low, high = np.percentile(drawn, _tails(confidence))
+    return Interval(float(above.mean() / below.mean()), float(low), float(high))
 
 
-def _bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray], n: int, confidence: float, resamples: int, seed: int
-) -> Interval:
-    """Percentile interval of a statistic of the chosen rows."""
-    rng = np.random.default_rng(seed)
-    drawn = np.stack([statistic(rng.integers(n, size=n)) for _ in range(resamples)])
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
-    estimate = statistic(np.arange(n))
-    if estimate.ndim:
-        return Interval(estimate, low, high)
-    return Interval(float(estimate), float(low), float(high))
+def _draws(n: int, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, n) units drawn with replacement."""
+    return np.random.default_rng(seed).integers(n, size=(resamples, n))
 
 
-def _rows(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def _tails(confidence: float) -> list[float]:
+    _quantile(confidence)  # refuses what is no share
+    return [50 * (1 - confidence), 50 * (1 + confidence)]
+
+
+def _rows(values: Sequence[float] | np.ndarray, dimensions: int) -> np.ndarray:
     rows = np.asarray(values, np.float64)
-    if not rows.ndim or not len(rows) or not np.isfinite(rows).all():
+    if rows.ndim != dimensions or not rows.size or not np.isfinite(rows).all():
+        expected = "(n,)" if dimensions == 1 else "(n, T)"
         raise ConfigError(
-            f"an interval was asked for over values of shape {rows.shape}, {np.isfinite(rows).sum()} of them "
-            "finite; expected one finite row per independent unit, and at least one"
+            f"an interval was asked for over values of shape {rows.shape}, {int(np.isfinite(rows).sum())} of "
+            f"them finite; expected shape {expected}, all finite, one row per independent unit"
         )
     return rows
 
