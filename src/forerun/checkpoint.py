@@ -47,6 +47,18 @@ def replacing(directory: Path) -> Iterator[Path]:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small file atomically, making its folder; StorageError if that fails."""
+    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError as cause:
+        draft.unlink(missing_ok=True)
+        raise storage_error(cause, path) from cause
+
+
 def storage_error(cause: Exception, path: Path) -> StorageError:
     """Say what a failed write means for the person who asked for it."""
     text = str(cause)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from forerun import checkpoint
 from forerun.config import ModelConfig
 from forerun.dynamics.cache import Memory, concatenate
-from forerun.dynamics.heads import GoalHeads, Uncertainty
+from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.transformer import Trunk, remember
 from forerun.encoders.proprio import Standardise, VectorCode
 from forerun.encoders.video import Centre, VideoDecoder, video_encoder
@@ -88,7 +88,7 @@ def join(states: list[State]) -> State:
 class WorldModel(nn.Module):
     """A robot's world: encoders, trunk, decoders and heads of one `ModelConfig`."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, goal: GoalConfig | None = None) -> None:
         super().__init__()
         self.config = config
         size = config.size
@@ -116,7 +116,7 @@ class WorldModel(nn.Module):
         self.uncertainty = Uncertainty(size.width)
         self.goal_tokens = [i for s in (config.video or config.streams) for i in _indices(self.tokens[s.name])]
         self.goals = GoalHeads(
-            first * size.latent_dim, len(self.goal_tokens) * size.latent_dim, config.action_size, size.head_width
+            first * size.latent_dim, len(self.goal_tokens) * size.latent_dim, config.action_size, size.head_width, goal
         )
         self.register_buffer("white_mean", torch.zeros(first, size.latent_dim))
         self.register_buffer("white_std", torch.ones(first, size.latent_dim))
