@@ -159,7 +159,7 @@ class LatentTable:
         return cls(raw, action, cache)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_rows(model: WorldModel, cache: TickCache, chunk: int = 512) -> Tensor:
     """Every tick of the cache through `WorldModel.encode`: (rows, N, D)."""
     model.eval()
