@@ -96,8 +96,7 @@ def bootstrap_mean(
         seed: the same seed gives the same interval.
     """
     rows = _rows(values, 1)
-    drawn = [rows[chosen].mean() for chosen in _draws(len(rows), resamples, seed)]
-    low, high = np.percentile(drawn, _tails(confidence))
+    low, high = np.percentile(_draws(len(rows), resamples, seed) @ rows, _tails(confidence))
     return Interval(float(rows.mean()), float(low), float(high))
 
 
@@ -110,8 +109,7 @@ def bootstrap_band(
         values: (n, T) one curve per independent unit; whole curves are resampled.
     """
     rows = _rows(values, 2)
-    drawn = [rows[chosen].mean(axis=0) for chosen in _draws(len(rows), resamples, seed)]
-    low, high = np.percentile(drawn, _tails(confidence), axis=0)
+    low, high = np.percentile(_draws(len(rows), resamples, seed) @ rows, _tails(confidence), axis=0)
     return Band(rows.mean(axis=0), low, high)
 
 
@@ -137,15 +135,15 @@ def bootstrap_ratio(
             f"a ratio of {len(above)} numerators to {len(below)} denominators between {below.min():g} and "
             f"{below.max():g}; expected one pair per unit, with denominators >= 0 and not all 0"
         )
-    draws = [chosen for chosen in _draws(len(above), resamples, seed) if below[chosen].any()]
-    drawn = [above[chosen].mean() / below[chosen].mean() for chosen in draws]
-    low, high = np.percentile(drawn, _tails(confidence))
+    draws = _draws(len(above), resamples, seed)
+    tops, bottoms = draws @ above, draws @ below
+    low, high = np.percentile(tops[bottoms > 0] / bottoms[bottoms > 0], _tails(confidence))
     return Interval(float(above.mean() / below.mean()), float(low), float(high))
 
 
 def _draws(n: int, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, n) units drawn with replacement."""
-    return np.random.default_rng(seed).integers(n, size=(resamples, n))
+    """(resamples, n) share of each unit when n are drawn with replacement; rows sum to one."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
 
 
 def _tails(confidence: float) -> list[float]:
