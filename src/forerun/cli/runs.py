@@ -1,0 +1,233 @@
+"""A run folder as the verbs see it: what was asked for, on which recordings, and the model it gave.
+
+RUN/
+  settings.json       what was asked for; the same again resumes
+  run.json            which episodes were held out (forerun.teach)
+  cache/              the recordings as a table of ticks
+  model/              the world model, when all stages are done
+  prediction.json     its errors on held-out episodes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forerun.cli.data import progress_bar
+from forerun.config import ModelConfig
+from forerun.data import open_recordings
+from forerun.data.cache import GIB, TickCache, build_cache
+from forerun.types import CheckpointError, DataError, ShapeError, StorageError, StreamSpec
+from forerun.world_model import WorldModel
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, or a bare model without its run."""
+
+    model: WorldModel
+    model_path: Path
+    path: Path | None
+    """The run's folder; None for a bare model."""
+    settings: dict[str, Any]
+    data_hash: str | None
+    """Of the table it was trained on."""
+    train_episodes: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @property
+    def name(self) -> str:
+        return (self.path or self.model_path).resolve().name
+
+
+def open_run(path: Path) -> Run:
+    """A run folder, or the folder of a model alone.
+
+    Raises:
+        CheckpointError: neither, or training has not finished.
+    """
+    if (path / SETTINGS).is_file() and not (path / "model").is_dir():
+        raise CheckpointError(
+            f"the run '{path.name}' has no model yet: its training was stopped before the end. Run the same "
+            f"forerun train command again, it resumes. Path: {path}"
+        )
+    inside = (path / "model").is_dir()
+    model_path = path / "model" if inside else path
+    model = WorldModel.from_pretrained(model_path)
+    run = path if inside else model_path.parent if model_path.name == "model" else None
+    about = _read(run / "run.json") if run is not None and (run / "run.json").is_file() else {}
+    settings = _read(run / SETTINGS) if run is not None and (run / SETTINGS).is_file() else {}
+    return Run(
+        model=model,
+        model_path=model_path,
+        path=run if about else None,
+        settings=settings,
+        data_hash=about.get("data"),
+        train_episodes=np.asarray(about.get("train_episodes", []), dtype=np.int64),
+        held_out=np.asarray(about.get("held_out_episodes", []), dtype=np.int64),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as cause:
+        raise CheckpointError(
+            f"{path.name} of this run cannot be read ({cause}); copy the run again, or train anew with "
+            f"another --out. Path: {path}"
+        ) from cause
+
+
+def table_of(run: Run, data: Path | None, *, cache_gb: float = 8.0) -> TickCache:
+    """The recordings at ``data`` (by default those of the run) on the model's clock and in its shapes.
+
+    Raises:
+        DataError: no recordings are named anywhere, or they are not there.
+        ShapeError: the model's streams are not in them, or differ in shape, unit or channels.
+    """
+    if data is None and run.settings.get("data"):
+        kept = _kept_table(run)
+        if kept is not None:
+            return kept
+    data = data or (Path(run.settings["data"]) if run.settings.get("data") else None)
+    if data is None:
+        raise DataError(
+            f"the model '{run.name}' does not say which recordings it was trained on; name some with --data "
+            "PATH"
+        )
+    recordings = open_recordings(data)
+    config = run.config
+    check_streams(recordings.specs, config, data)
+    side = next((s.shape[0] for s in config.video), 64)
+    where = Path(run.settings["cache"]) if run.settings.get("cache") else (run.path or data.parent) / "cache"
+    with progress_bar("decoding") as update:
+        cache = build_cache(
+            recordings,
+            where,
+            tick_s=config.tick_s,
+            image_size=side,
+            streams=run.settings.get("streams") or None,
+            byte_budget=round(cache_gb * GIB),
+            progress=update,
+        )
+    check_table(cache, config)
+    return cache
+
+
+def _kept_table(run: Run) -> TickCache | None:
+    """The very table the run was trained on, if it still lies there."""
+    where = Path(run.settings["cache"]) if run.settings.get("cache") else (run.path or Path()) / "cache"
+    folder = where / (run.data_hash or "")
+    return TickCache.open(folder) if run.data_hash and (folder / "cache.json").is_file() else None
+
+
+def check_streams(specs: dict[str, StreamSpec], config: ModelConfig, path: Path) -> None:
+    """ShapeError unless recordings with ``specs`` have every stream of the model, in its unit."""
+    absent = [s.name for s in config.streams if s.name not in specs]
+    if absent:
+        raise ShapeError(
+            f"the recordings have no stream '{absent[0]}'; they have {', '.join(sorted(specs))}. This model "
+            f"was trained on {', '.join(s.name for s in config.streams)}: use recordings of the same robot, "
+            f"or train a new model on these. Path: {path}"
+        )
+    for spec in config.streams:
+        if specs[spec.name].unit != spec.unit:
+            raise ShapeError(
+                f"stream '{spec.name}' is in [{specs[spec.name].unit}] in the recordings; this model was "
+                f"trained in [{spec.unit}]. Convert the recordings (forerun data convert --unit), or train a "
+                f"new model on them. Path: {path}"
+            )
+
+
+def check_table(cache: TickCache, config: ModelConfig) -> None:
+    """ShapeError unless the table has the model's streams and action in the same shapes, units and names."""
+    wanted = [*config.streams, *([config.action] if config.action else [])]
+    for spec in wanted:
+        found = cache.specs.get(spec.name)
+        if found is None:
+            raise ShapeError(
+                f"the recordings have no '{spec.name}'; they have {', '.join(sorted(cache.specs))}. This "
+                "model was trained with it: use recordings of the same robot, or train a new model. Path: "
+                f"{cache.directory}"
+            )
+        differs = difference(found, spec)
+        if differs:
+            raise ShapeError(
+                f"'{spec.name}' {differs}. Use recordings of the same robot, or train a new model. "
+                f"Path: {cache.directory}"
+            )
+    if abs(cache.tick_s - config.tick_s) > 1e-9:
+        raise ShapeError(
+            f"the table has a tick of {cache.tick_s:g} s; this model was trained with {config.tick_s:g} s"
+        )
+
+
+def difference(found: StreamSpec, trained: StreamSpec) -> str:
+    """How a stream differs from what a model was trained on, in words; empty if it does not."""
+    if found.shape != trained.shape:
+        return f"arrives with shape {found.shape}; this model was trained on {trained.shape}"
+    if found.unit != trained.unit:
+        return f"is in [{found.unit}]; this model was trained in [{trained.unit}]"
+    if found.names != trained.names:
+        return f"has the channels {list(found.names)}; this model was trained on {list(trained.names)}"
+    return ""
+
+
+def claim(out: Path, marker: str) -> None:
+    """Make ``out`` for this command, or accept it if an earlier call of the same verb made it.
+
+    Raises:
+        StorageError: it holds something else, is a file, or cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise StorageError(
+            f"--out names a file; expected a folder to make, or one of an earlier run. Path: {out}"
+        )
+    if out.is_dir() and any(out.iterdir()) and not (out / marker).exists():
+        held = ", ".join(sorted(p.name for p in out.iterdir())[:5])
+        raise StorageError(
+            f"--out holds other things ({held}) and no {marker}; nothing is overwritten. Choose a folder "
+            f"that does not exist. Path: {out}"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise StorageError(
+            f"--out cannot be made: {cause.strerror}. Choose a folder that may be written. Path: {out}"
+        ) from cause
+
+
+def observed_episodes(run: Run, cache: TickCache, chosen: Sequence[int]) -> tuple[np.ndarray, str]:
+    """Which episodes to show, and what to call them; never one the model was trained on unless asked for.
+
+    Raises:
+        DataError: an episode does not exist, or nothing was held out.
+    """
+    if chosen:
+        wrong = [i for i in chosen if not 0 <= i < cache.num_episodes]
+        if wrong:
+            raise DataError(
+                f"there is no episode {wrong[0]}; the recordings have 0 to {cache.num_episodes - 1}"
+            )
+        seen = sorted(set(chosen) & set(run.train_episodes.tolist())) if run.data_hash == cache.hash else []
+        note = f", of which {seen} were trained on" if seen else ""
+        return np.asarray(chosen, dtype=np.int64), f"chosen episodes{note}"
+    if run.data_hash != cache.hash:
+        return np.arange(cache.num_episodes), "episodes of a set the model was not trained on"
+    if not len(run.held_out):
+        raise DataError(
+            "this run held no episode out, so there is none the model has not seen; name some with "
+            "--episode, or other recordings with --data"
+        )
+    return run.held_out, "held-out episodes"

@@ -1,0 +1,87 @@
+"""Figures on the terminal: every one with its interval, every error beside the baselines."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, PIXELS, Prediction
+from forerun.evaluation.stats import Interval
+
+AHEAD_S = (0.1, 0.5, 1.0, 2.0)
+"""Seconds ahead that are shown, where the clips reach so far."""
+
+
+def prediction_table(prediction: Prediction) -> RenderableType:
+    """Errors a few moments ahead, one row per kind and method, and what they say in a sentence."""
+    columns = sorted({prediction.seconds[prediction.nearest_column(s)] for s in AHEAD_S})
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("error")
+    table.add_column("of")
+    for seconds in columns:
+        table.add_column(f"{seconds:.3g} s ahead", no_wrap=True)
+    for quantity in prediction.quantities:
+        for label, method in zip_longest(_labels(prediction, quantity), prediction.methods(quantity)):
+            errors = [prediction.error(quantity, method, s) for s in columns]
+            cells = [_cell(error, quantity, len(prediction.episodes)) for error in errors]
+            table.add_row(Text(label or ""), method, *cells)
+        table.add_section()
+    note = (
+        f"{prediction.num_clips} clips of {len(prediction.episodes)} held-out episodes, after "
+        f"{prediction.context} ticks of context; 95 % intervals over episodes."
+    )
+    return Group(table, *verdicts(prediction), Text(note, style="dim"))
+
+
+def _labels(prediction: Prediction, quantity: str) -> list[str]:
+    """What the error is of, and below it how it is counted."""
+    if quantity in (PIXELS, CHANGED_PIXELS):
+        return [quantity, "mean sq. x 1000"]
+    if quantity == LATENTS:
+        return [quantity, "mean sq., whitened"]
+    return [quantity, f"RMS, {prediction.quantities[quantity].unit or 'no unit'}"]
+
+
+def verdicts(prediction: Prediction) -> list[Text]:
+    """What the figures say, furthest ahead: against copy-last, and without the right actions."""
+    far = float(prediction.seconds[-1])
+    lines = []
+    for quantity in prediction.quantities:
+        ratio = prediction.ratio(quantity, far, COPY)
+        if ratio is not None and quantity != LATENTS:
+            lines.append(
+                Text(f"{quantity}, {far:.3g} s ahead: {_share(ratio)} of the squared error of copy-last")
+            )
+    shuffled = prediction.shuffled_ratio()
+    if shuffled is not None:
+        lines.append(
+            Text(f"with the actions of another clip the latent error is {_times(shuffled)} as large")
+        )
+    return lines
+
+
+def _cell(error: Interval | None, quantity: str, episodes: int) -> Text:
+    """Three digits, and the interval in two; none is stated for a single episode."""
+    if error is None:
+        return Text("-")
+    scale = 1000 if quantity in (PIXELS, CHANGED_PIXELS) else 1
+    estimate, low, high = (scale * x for x in error)
+    span = f" {low:.2g}..{high:.2g}" if episodes > 1 else ""
+    return Text.assemble(f"{estimate:<5.3g}", (span, "dim"))
+
+
+def _share(ratio: Interval) -> str:
+    return f"{100 * ratio.estimate:.0f} %{span(Interval(*(100 * x for x in ratio)), '.0f')}"
+
+
+def _times(ratio: Interval) -> str:
+    return f"{ratio.estimate:.2f} times{span(ratio, '.2f')}"
+
+
+def span(interval: Interval, digits: str) -> str:
+    """ " [low, high]", or nothing where a single unit gives no interval."""
+    return f" [{interval.low:{digits}}, {interval.high:{digits}}]" if interval.low < interval.high else ""
