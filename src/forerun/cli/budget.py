@@ -26,6 +26,7 @@ TIMED = 30
 
 def steps_for(cache: TickCache, recipe: Recipe, minutes: float) -> dict[str, int]:
     """Steps per stage that fill ``minutes`` on this machine, in the proportions of ``recipe``."""
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         model, episodes = prepare(cache, Path(scratch), recipe)
         latents = torch.zeros(cache.num_rows, int(model.num_tokens), model.config.size.latent_dim)
@@ -46,7 +47,7 @@ def steps_for(cache: TickCache, recipe: Recipe, minutes: float) -> dict[str, int
             for name, learner in learners.items()
         }
         encoding = _encoding_seconds(model, cache)
-    available = max(60 * minutes * OVERHEAD - encoding, 1.0)
+    available = max(60 * minutes * OVERHEAD - encoding - (time.perf_counter() - began), 1.0)
     factor = available / sum(wanted[name].steps * seconds for name, seconds in per_step.items())
     return {name: max(1, round(factor * config.steps)) for name, config in wanted.items()}
 
