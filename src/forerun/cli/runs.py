@@ -39,6 +39,8 @@ class Run:
     settings: dict[str, Any]
     data_hash: str | None
     """Of the table it was trained on."""
+    recipe: dict[str, Any]
+    """The steps of every stage and what else `forerun.teach.Recipe` holds."""
     train_episodes: np.ndarray
     held_out: np.ndarray
 
@@ -74,6 +76,7 @@ def open_run(path: Path) -> Run:
         path=run if about else None,
         settings=settings,
         data_hash=about.get("data"),
+        recipe=about.get("recipe", {}),
         train_episodes=np.asarray(about.get("train_episodes", []), dtype=np.int64),
         held_out=np.asarray(about.get("held_out_episodes", []), dtype=np.int64),
     )
@@ -208,8 +211,8 @@ def claim(out: Path, marker: str) -> None:
         ) from cause
 
 
-def observed_episodes(run: Run, cache: TickCache, chosen: Sequence[int]) -> tuple[np.ndarray, str]:
-    """Which episodes to show, and what to call them; never one the model was trained on unless asked for.
+def known_episodes(run: Run, cache: TickCache, chosen: Sequence[int] = ()) -> tuple[np.ndarray, str]:
+    """Episodes to test on, and what to call them: never one the model was trained on, unless ``chosen``.
 
     Raises:
         DataError: an episode does not exist, or nothing was held out.
@@ -221,7 +224,7 @@ def observed_episodes(run: Run, cache: TickCache, chosen: Sequence[int]) -> tupl
                 f"there is no episode {wrong[0]}; the recordings have 0 to {cache.num_episodes - 1}"
             )
         seen = sorted(set(chosen) & set(run.train_episodes.tolist())) if run.data_hash == cache.hash else []
-        note = f", of which {seen} were trained on" if seen else ""
+        note = f" ({len(seen)} of them trained on)" if seen else ""
         return np.asarray(chosen, dtype=np.int64), f"chosen episodes{note}"
     if run.data_hash != cache.hash:
         return np.arange(cache.num_episodes), "episodes of a set the model was not trained on"

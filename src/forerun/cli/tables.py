@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
 from rich import box
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, PIXELS, Prediction
 from forerun.evaluation.stats import Interval
+from forerun.evaluation.tally import Tally
 
 AHEAD_S = (0.1, 0.5, 1.0, 2.0)
 """Seconds ahead that are shown, where the clips reach so far."""
@@ -85,3 +87,29 @@ def _times(ratio: Interval) -> str:
 def span(interval: Interval, digits: str) -> str:
     """ " [low, high]", or nothing where a single unit gives no interval."""
     return f" [{interval.low:{digits}}, {interval.high:{digits}}]" if interval.low < interval.high else ""
+
+
+def success_table(tallies: Sequence[Tally], control_hz: float, how: str) -> RenderableType:
+    """One row per agent: success with its interval, and what a decision costs."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("agent")
+    for name in ("moderate", "strict", "steps", "ms/decision", "decides"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for tally in tallies:
+        table.add_row(
+            tally.name,
+            _percent(tally.share("moderate")),
+            _percent(tally.share("strict")),
+            f"{tally.steps.mean():.0f}",
+            "" if tally.ms_per_decision is None else f"{tally.ms_per_decision:.1f}",
+            f"{control_hz / tally.replan_steps:g} Hz",
+        )
+    note = (
+        f"n = {tallies[0].n}, 95 % Wilson intervals; {how}. Decides anew at every step; ms: median, one "
+        "trial alone, from picture to action."
+    )
+    return Group(table, Text(note, style="dim"))
+
+
+def _percent(share: Interval) -> str:
+    return f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
