@@ -247,7 +247,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.3g} %" if share else "0 %"
+    environment.filters["percent"] = lambda share: f"{100 * share:.{int(0 < share < 0.1)}f}"
     environment.filters["code"] = _code
     return environment
 

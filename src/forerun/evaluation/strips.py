@@ -22,7 +22,7 @@ SEEN, IMAGINED = (125, 133, 144), (45, 125, 210)
 CELL, GAP, SIDE, HEAD = 168, 8, 172, 40  # pixels of a strip, which a page shows at half size
 PANEL = 192  # pixels of a film's panel, at least
 BAR = 6
-FULL_DIFFERENCE = 0.5  # share of the brightness range that is drawn brightest
+FULL_DIFFERENCE = 0.25  # share of the brightness range that is drawn brightest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Attempt:
 
 
 def difference(real: np.ndarray, imagined: np.ndarray) -> np.ndarray:
-    """How far two films (T, S, S, 3) are apart: black where equal, brightest from half the range on."""
+    """How far two films (T, S, S, 3) are apart: black where equal, brightest from a quarter of the range on."""
     apart = np.abs(real.astype(np.float32) - imagined.astype(np.float32)).mean(-1) / 255
     coloured = matplotlib.colormaps["magma"](np.clip(apart / FULL_DIFFERENCE, 0, 1), bytes=True)
     return np.asarray(coloured)[..., :3]
@@ -96,12 +96,15 @@ def attempt_strip(attempts: Sequence[Attempt], columns: int = 6) -> Image.Image:
     rows = {}
     for attempt in attempts:
         chosen = np.linspace(0, len(attempt.frames) - 1, columns).astype(int)
-        end = f"{attempt.name}\n{'reached' if attempt.reached else 'not reached'}"
-        rows[f"{end}, {(len(attempt.frames) - 1) * attempt.tick_s:.1f} s"] = [
-            *attempt.frames[chosen],
-            attempt.goal,
-        ]
-    return picture_grid(rows, ["start", *[""] * (columns - 2), "end", "goal"])
+        end = "reached" if attempt.reached else "not reached"
+        label = f"{attempt.name}\n{end}\n{(len(attempt.frames) - 1) * attempt.tick_s:.1f} s"
+        rows[label] = [*attempt.frames[chosen], attempt.goal]
+    sheet = picture_grid(rows, ["start", *[""] * (columns - 2), "end", "goal"])
+    draw, left = ImageDraw.Draw(sheet), SIDE + columns * (CELL + GAP)
+    for row in range(len(rows)):
+        top = HEAD + row * (CELL + GAP)
+        draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline=IMAGINED, width=5)
+    return sheet
 
 
 def picture_grid(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray], heads: Sequence[str]) -> Image.Image:
