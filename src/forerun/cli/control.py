@@ -38,8 +38,8 @@ class Control:
     """Reach goal pictures in a simulated task by planning inside the model.
 
     Starts and goals come from held-out recordings, and none is solved already. Every agent attempts the same
-    trials: the planner, uniform random actions, and a policy cloned from the same recordings (trained when first
-    needed, which takes minutes, and kept in the run).
+    trials: the planner, uniform random actions, and a policy cloned from the same recordings, which is
+    trained when first needed (minutes) and kept in the run.
 
     Example: forerun control --model runs/push --env forerun/Push-v0
     """

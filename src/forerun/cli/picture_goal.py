@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from forerun.tasks import Task
 from forerun.types import ConfigError, DataError, StorageError
 
 
+@torch.inference_mode()
 def reach_picture(
     task: Task, agent: WorldModelAgent, goal: Path, out: Path, *, steps: int, seed: int, console: Console
 ) -> int:
@@ -78,7 +80,7 @@ def read_goal(path: Path, side: int) -> tuple[np.ndarray, str]:
             f"the goal cannot be read as a picture ({cause}); expected a PNG or JPEG file. Path: {path}"
         ) from cause
     if picture.size == (side, side):
-        return np.asarray(picture), ""
+        return np.array(picture), ""
     if min(picture.size) < 8:
         raise ConfigError(
             f"the goal picture has {picture.size} pixels; expected {side} x {side}. Path: {path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
+import numpy as np
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,13 +15,22 @@ from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, PIXELS, Pre
 from forerun.evaluation.stats import Interval
 from forerun.evaluation.tally import Tally
 
-AHEAD_S = (0.1, 0.5, 1.0, 2.0)
-"""Seconds ahead that are shown, where the clips reach so far."""
+NEAR_S, FAR_S = (0.1, 0.5, 1.0), (0.5, 1.0, 2.0)
+"""Seconds ahead that are shown: the second three where the clips reach so far."""
+WIDE = 100
+"""Columns of a terminal that holds intervals too."""
 
 
-def prediction_table(prediction: Prediction) -> RenderableType:
-    """Errors a few moments ahead, one row per kind and method, and what they say in a sentence."""
-    columns = sorted({prediction.seconds[prediction.nearest_column(s)] for s in AHEAD_S})
+def prediction_table(
+    prediction: Prediction, what: str = "held-out episodes", width: int = 80
+) -> RenderableType:
+    """Errors a few moments ahead, one row per kind and method, and what they say in a sentence.
+
+    Each figure carries its interval where the terminal is wide enough; the sentences always do.
+    """
+    intervals = width >= WIDE and len(prediction.episodes) > 1
+    moments = FAR_S if prediction.seconds[-1] > 1.9 else NEAR_S
+    columns = sorted({prediction.seconds[prediction.nearest_column(s)] for s in moments})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("error")
     table.add_column("of")
@@ -29,12 +39,13 @@ def prediction_table(prediction: Prediction) -> RenderableType:
     for quantity in prediction.quantities:
         for label, method in zip_longest(_labels(prediction, quantity), prediction.methods(quantity)):
             errors = [prediction.error(quantity, method, s) for s in columns]
-            cells = [_cell(error, quantity, len(prediction.episodes)) for error in errors]
+            cells = [_cell(error, quantity, intervals) for error in errors]
             table.add_row(Text(label or ""), method, *cells)
         table.add_section()
+    few = len(prediction.episodes) < 2
     note = (
-        f"{prediction.num_clips} clips of {len(prediction.episodes)} held-out episodes, after "
-        f"{prediction.context} ticks of context; 95 % intervals over episodes."
+        f"{prediction.num_clips} clips of {len(prediction.episodes)} {what}, after {prediction.context} ticks "
+        f"of context; {'no interval from a single episode' if few else '95 % intervals over episodes'}."
     )
     return Group(table, *verdicts(prediction), Text(note, style="dim"))
 
@@ -44,7 +55,7 @@ def _labels(prediction: Prediction, quantity: str) -> list[str]:
     if quantity in (PIXELS, CHANGED_PIXELS):
         return [quantity, "mean sq. x 1000"]
     if quantity == LATENTS:
-        return [quantity, "mean sq., whitened"]
+        return [quantity, "mean square"]
     return [quantity, f"RMS, {prediction.quantities[quantity].unit or 'no unit'}"]
 
 
@@ -66,14 +77,19 @@ def verdicts(prediction: Prediction) -> list[Text]:
     return lines
 
 
-def _cell(error: Interval | None, quantity: str, episodes: int) -> Text:
-    """Three digits, and the interval in two; none is stated for a single episode."""
+def _cell(error: Interval | None, quantity: str, interval: bool) -> Text:
+    """Three digits, and the interval in two."""
     if error is None:
         return Text("-")
     scale = 1000 if quantity in (PIXELS, CHANGED_PIXELS) else 1
-    estimate, low, high = (scale * x for x in error)
-    span = f" {low:.2g}..{high:.2g}" if episodes > 1 else ""
-    return Text.assemble(f"{estimate:<5.3g}", (span, "dim"))
+    estimate = _number(scale * error.estimate, 3)
+    span = f" {_number(scale * error.low, 2)}..{_number(scale * error.high, 2)}" if interval else ""
+    return Text.assemble(f"{estimate:<6}", (span, "dim"))
+
+
+def _number(value: float, digits: int) -> str:
+    """So many significant digits, and no exponent."""
+    return np.format_float_positional(value, precision=digits, fractional=False, trim="-")
 
 
 def _share(ratio: Interval) -> str:

@@ -163,7 +163,7 @@ class Train:
         if prediction is None:
             console.print("No episode was held out (--holdout 0), so nothing can be measured honestly.")
         else:
-            console.print(prediction_table(prediction))
+            console.print(prediction_table(prediction, width=console.width))
         console.print(f"\nmodel   {self.out / 'model'}", highlight=False)
         if (self.out / "videos").is_dir():
             console.print(f"videos  {self.out / 'videos'}", highlight=False)

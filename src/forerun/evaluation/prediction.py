@@ -65,7 +65,8 @@ def predict(
 
     Args:
         cache: recordings on the model's own clock; see `clip_starts` for what fits.
-        train_episodes: where "nearest clip" and "random frame" come from; left out if None.
+        train_episodes: where "nearest clip" and "random frame" come from, ``episodes`` excepted; left
+            out if None.
         horizon: H ticks.
         context: ticks shown before, at least 1.
         clips: at most so many, spread evenly over the episodes.
@@ -76,9 +77,9 @@ def predict(
     """
     model.eval()
     starts = clip_starts(cache, episodes, context + horizon, clips)
-    library = None
-    if train_episodes is not None:
-        library = _Library(model, cache, train_episodes, horizon, neighbours, seed)
+    library, others = None, np.setdiff1d([] if train_episodes is None else train_episodes, episodes)
+    if len(others):
+        library = _Library(model, cache, others.astype(np.int64), horizon, neighbours, seed)
     owner = np.searchsorted(cache.episode_starts, starts, side="right") - 1
     sums = _Sums(np.unique(owner), horizon)
     for first in range(0, len(starts), batch_size):
