@@ -22,7 +22,9 @@ CHECKED = (
     "control",
     "evaluation",
 )
-install_import_hook([f"forerun.{room}" for room in CHECKED], "type_checks.check")  # before forerun is imported
+install_import_hook(
+    [f"forerun.{room}" for room in CHECKED], "type_checks.check"
+)  # before forerun is imported
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forerun.evaluation.stats import bootstrap_band, bootstrap_mean, bootstrap_ratio, paired_difference, wilson
+from forerun.evaluation.stats import (
+    bootstrap_band,
+    bootstrap_mean,
+    bootstrap_ratio,
+    paired_difference,
+    wilson,
+)
 from forerun.types import ConfigError
 
 REPEATS = 400

@@ -6,6 +6,7 @@ no folder and no computer of the person who ran it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -241,7 +242,8 @@ def _write_new(folder: Path, stem: str, text: str) -> Path:
                 return path
         raise FileExistsError("a hundred results of this second exist already")
     except OSError as cause:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise StorageError(
             f"the result {stem} cannot be written: {cause.strerror or cause}. Free some space, or choose a "
             f"folder that may be written ({folder})"

@@ -1,0 +1,125 @@
+"""Lower rooms never import higher ones, and importing forerun costs next to nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import forerun
+
+SOURCE = Path(__file__).parents[1] / "src" / "forerun"
+ORDER = [
+    {"types", "config", "layers", "checkpoint"},
+    {"data", "encoders", "dynamics", "training", "tasks"},
+    {"world_model"},
+    {"stages"},
+    {"teach"},
+    {"imagination", "serving"},
+    {"control", "evaluation"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+# Rooms of one level that may not know each other; control and evaluation work hand in hand.
+STRANGERS = {"data", "encoders", "dynamics", "training", "tasks", "imagination", "serving"}
+FORBIDDEN = {"torchvision", "torchaudio", "lerobot"}
+EXTRAS = {"mujoco", "pymunk", "h5py", "tensorboard"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all modules a file imports, at its top or inside a function."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names |= {f"{base}.{alias.name}" for alias in node.names} if base == "forerun" else {base}
+            assert node.level == 0, f"{path.name} imports relatively"
+    return names
+
+
+def rooms_known_to(path: Path) -> set[str]:
+    inside = {name.split(".")[1] for name in imported(path) if name.startswith("forerun.")}
+    return (inside & set(LEVEL)) - {room_of(path)}
+
+
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path.parent != SOURCE or path.stem != "__init__"]
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    assert {room_of(path) for path in FILES} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_no_file_imports_a_higher_room(path: Path) -> None:
+    own, known = room_of(path), rooms_known_to(path)
+    assert [room for room in known if LEVEL[room] > LEVEL[own]] == []
+    beside = [room for room in known if LEVEL[room] == LEVEL[own] and {own, room} <= STRANGERS]
+    assert beside == []
+
+
+def test_data_and_tasks_do_without_torch() -> None:
+    inside = [path for path in FILES if room_of(path) in ("data", "tasks", "types")]
+    assert [path.name for path in inside if any(n.split(".")[0] == "torch" for n in imported(path))] == []
+
+
+def test_the_trainer_knows_no_model() -> None:
+    known = {room for path in FILES if room_of(path) == "training" for room in rooms_known_to(path)}
+    assert known <= {"types", "checkpoint", "config"}
+
+
+def test_only_the_waist_and_what_teaches_it_know_encoders_and_dynamics() -> None:
+    both = {"encoders", "dynamics"}
+    assert {room_of(p) for p in FILES if rooms_known_to(p) >= both} <= {"world_model", "stages", "teach"}
+
+
+def test_nothing_imports_what_drags_another_torch() -> None:
+    assert [p.name for p in FILES if {n.split(".")[0] for n in imported(p)} & FORBIDDEN] == []
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_importing_forerun_pulls_no_extra_and_not_even_torch() -> None:
+    assert not modules_after("import forerun, forerun.cli.main") & (EXTRAS | {"torch", "tyro", "matplotlib"})
+
+
+def test_importing_everything_but_the_simulator_pulls_no_extra() -> None:
+    names = ", ".join(f"forerun.{name}" for name in forerun.__all__)
+    assert not modules_after(f"import forerun, forerun.tasks; ({names})") & (EXTRAS | FORBIDDEN)
+
+
+def seconds_to(statement: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return time.perf_counter() - began
+
+
+def test_every_public_name_is_there_two_seconds_after_torch() -> None:
+    everything = "import forerun; [getattr(forerun, name) for name in forerun.__all__]"
+    extra = min(seconds_to(everything) for _ in range(2)) - seconds_to("import torch")
+    assert extra < 2
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(AttributeError, match="WorldModel"):
+        _ = forerun.nothing_of_that_name  # type: ignore[attr-defined]
+    assert set(forerun.__all__) <= set(dir(forerun))
+
+
+def test_lazy_names_are_all_public_and_all_there() -> None:
+    assert {*forerun._HOME, "__version__"} == set(forerun.__all__)
+    for name in forerun.__all__:
+        assert getattr(forerun, name) is not None
