@@ -20,9 +20,8 @@ def functions(path: Path) -> list[tuple[int, str]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            found.append(
-                (node.end_lineno - first + 1, f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}")
-            )
+            where = f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}"
+            found.append((node.end_lineno - first + 1, where))
     return found
 
 
