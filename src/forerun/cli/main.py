@@ -77,7 +77,7 @@ def parse(words: Sequence[str]) -> Any:
         raise ConfigError(_unknown(words[0]))
     module = importlib.import_module(verb.module)
     command = getattr(module, verb.command)
-    about = module.__doc__ if not isinstance(command, type) else None
+    about = None if isinstance(command, type) else (module.__doc__ or "").replace("``", "")
     return tyro.cli(command, prog=f"forerun {words[0]}", description=about, args=list(words[1:]))
 
 
