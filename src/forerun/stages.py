@@ -235,7 +235,6 @@ class GoalLearner:
         room = self.last_row[rows] - rows
         reach = np.minimum(room, c.horizon)
         future = rows + 1 + (random.random(len(rows)) * reach).astype(np.int64)
-        for_policy = rows + 1 + (random.random(len(rows)) * reach).astype(np.int64)
         kind = random.random(len(rows))
         anywhere = self.rows[random.integers(0, len(self.rows), len(rows))]
         goal = np.where(kind < c.same, rows, np.where(kind < c.same + c.random, anywhere, future))
@@ -245,7 +244,7 @@ class GoalLearner:
             "action": self.action[rows],
             "goal": self.goal[goal],
             "reached": torch.from_numpy(goal == rows),
-            "future_goal": self.goal[for_policy],
+            "ahead": torch.from_numpy(kind >= c.same + c.random),
         }
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -62,34 +62,30 @@ class GoalHeads(nn.Module):
         return self.policy(torch.cat([z, goal], dim=-1))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step on transitions: z, next_z (B, Z), goal, future_goal (B, G), action (B, A), reached (B,) bool.
+        """One step on transitions.
 
-        ``goal`` mixes present, future and random goals and trains the distance; ``future_goal`` lies ahead in
-        the same episode and trains the policy.
+        Args:
+            batch: ``z``, ``next_z`` (B, Z); ``goal`` (B, G) from the same place, from later in the episode or from
+                anywhere; ``reached`` (B,) bool, the goal is here; ``ahead`` (B,) bool, it lies ahead in the
+                episode, so the action (B, A) taken was a step on a way to it.
         """
         c = self.config
-        z, next_z, goal = batch["z"], batch["next_z"], batch["goal"]
-        pair = torch.cat([z, goal], dim=-1)
+        pair = torch.cat([batch["z"], batch["goal"]], dim=-1)
         with torch.no_grad():
-            next_pair = torch.cat([next_z, goal], dim=-1)
-            bootstrap = torch.stack([v(next_pair)[:, 0] for v in self.target]).min(0).values
-            reached = batch["reached"]
-            wanted = torch.where(reached, torch.zeros_like(bootstrap), -1 + c.discount * bootstrap)
-        value = torch.zeros((), device=z.device)
-        for v in self.value:
-            gap = wanted - v(pair)[:, 0]
-            side = torch.where(gap < 0, 1 - c.expectile, c.expectile)
-            value = value + (side * gap.square()).mean()
-        policy = self._policy_loss(batch)
-        return {"distance": value, "policy": policy, "total": value / 10 + policy}
-
-    def _policy_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        z, next_z, goal = batch["z"], batch["next_z"], batch["future_goal"]
+            next_pair = torch.cat([batch["next_z"], batch["goal"]], dim=-1)
+            bootstrap = torch.stack([v(next_pair)[:, 0] for v in self.target])
+            wanted = -1 + c.discount * bootstrap.min(0).values
+            wanted = torch.where(batch["reached"], torch.zeros_like(wanted), wanted)
+        values = torch.stack([v(pair)[:, 0] for v in self.value])
+        gap = wanted - values
+        side = torch.where(gap < 0, 1 - c.expectile, c.expectile)
+        distance = (side * gap.square()).mean()
         with torch.no_grad():
-            gain = self.distance(z, goal) - self.distance(next_z, goal) - 1
-            weight = (self.config.advantage * gain).exp().clamp(max=20)
-        error = (self.act(z, goal) - batch["action"]).square().mean(-1)
-        return (weight * error).mean()
+            gain = -1 + c.discount * bootstrap.mean(0) - values.mean(0)
+            weight = batch["ahead"] * (c.advantage * gain).exp().clamp(max=20)
+        error = (self.policy(pair) - batch["action"]).square().mean(-1)
+        policy = (weight * error).sum() / batch["ahead"].sum().clamp_min(1)
+        return {"distance": distance, "policy": policy, "total": distance / 5 + policy}
 
     @torch.no_grad()
     def update_target(self) -> None:

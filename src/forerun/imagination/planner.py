@@ -24,19 +24,21 @@ class PlannerConfig:
     """``policy`` takes the goal policy's action without any search."""
     candidates: int = 64
     iterations: int = 4
-    horizon: int = 5
-    """Ticks imagined. Longer is not better: errors compound, and the distance already looks further."""
+    horizon: int = 8
+    """Ticks imagined."""
+    cost: Literal["distance", "latent", "both"] = "both"
+    """What judges a future: learned ticks to the goal, or squared distance of whitened latents, or their sum."""
+    explore: float = 0.4
+    """Noise on the policy's action in each imagined tick of the first population."""
     elites: int = 8
-    spread: float = 0.5
-    """First standard deviation of the search, in standardised action units, around the policy's plan."""
+    latent_weight: float = 3.0
+    """Ticks of distance per unit of squared whitened-latent distance."""
     narrowest: float = 0.05
+    """Smallest standard deviation of the search, in standardised action units."""
     colour: float = 2.0
     """Exponent of the noise spectrum: 0 is white, 2 gives smooth actions (iCEM, arXiv:2008.06389)."""
     temperature: float = 0.5
     """Of MPPI's weights, in ticks of distance."""
-    momentum: float = 0.1
-    caution: float = 0.0
-    """Cost per unit of predicted squared latent error along the way."""
 
     def __post_init__(self) -> None:
         if min(self.candidates, self.iterations, self.horizon) < 1 or not 1 <= self.elites <= self.candidates:
@@ -84,58 +86,75 @@ class Planner:
         """Search from B states (rows of ``state``) towards B goals (B, G) from `WorldModel.goal`."""
         if goal.ndim != 2 or len(goal) != len(state):
             raise ShapeError(f"goals arrive as {tuple(goal.shape)}; expected one row for each of {len(state)} states")
-        mean, distance = self._follow_policy(state, goal)
-        if self.config.method != "policy":
-            mean, distance = self._search(state, goal, mean)
-        actions = self.model.action_scale.inverse(mean)
+        if self.config.method == "policy":
+            actions = self.model.goals.act(state.latents.flatten(1), goal).clamp(self.low, self.high)[:, None]
+            distance = self.model.distance(state, goal)
+        else:
+            actions, distance = self._search(state, goal)
+        actions = self.model.action_scale.inverse(actions)
         return Plan(action=actions[:, 0], actions=actions, distance=distance)
 
-    def _follow_policy(self, state: State, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, A) what the goal policy would do in imagination, and where that ends."""
-        model, actions = self.model, []
-        horizon = 1 if self.config.method == "policy" else self.config.horizon
-        for _ in range(horizon):
-            actions.append(model.goals.act(state.latents.flatten(1), goal).clamp(self.low, self.high))
-            state = model.step_standardised(state, actions[-1])
-        return torch.stack(actions, dim=1), model.distance(state, goal)
-
-    def _search(self, state: State, goal: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample, imagine, keep the best, refit; returns the best chunk (B, H, A) and its cost (B,)."""
+    def _search(self, state: State, goal: Tensor) -> tuple[Tensor, Tensor]:
+        """Imagine, keep the best, refit, repeat; returns the best chunk (B, H, A) and its cost (B,)."""
         c = self.config
         forked = state.fork(c.candidates)
         goals = goal.repeat_interleave(c.candidates, dim=0)
-        std = torch.full_like(mean, c.spread)
-        kept = mean[:, None]
-        for _ in range(c.iterations):
-            fresh = c.candidates - kept.shape[1]
-            noise = self._noise(len(state), fresh, mean.shape[-1])
-            sampled = (mean[:, None] + std[:, None] * noise).clamp(self.low, self.high)
-            candidates = torch.cat([kept, sampled], dim=1)
-            cost = self._cost(forked, goals, candidates)
+        candidates, cost = self._follow_policy(forked, goals)
+        for _ in range(c.iterations - 1):
             best, index = cost.topk(c.elites, dim=1, largest=False)
-            kept = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
+            elite = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
             weight = self._weights(best)[..., None, None]
-            refit = (weight * kept).sum(1)
-            std = ((weight * (kept - refit[:, None]).square()).sum(1).sqrt() + c.momentum * std).clamp_min(c.narrowest)
-            mean = refit
-        return kept[:, 0], best[:, 0]
+            mean = (weight * elite).sum(1, keepdim=True)
+            std = (weight * (elite - mean).square()).sum(1, keepdim=True).sqrt().clamp_min(c.narrowest)
+            noise = self._noise(len(state), c.candidates - c.elites, mean.shape[-1])
+            fresh = (mean + std * noise).clamp(self.low, self.high)
+            candidates = torch.cat([elite, fresh], dim=1)
+            cost = self._evaluate(forked, goals, candidates)
+        best, index = cost.min(dim=1)
+        return candidates[torch.arange(len(state)), index], best
+
+    def _follow_policy(self, forked: State, goals: Tensor) -> tuple[Tensor, Tensor]:
+        """First population: the goal policy in closed loop, with noise that differs by candidate (none in the first)."""
+        c, actions, costs = self.config, [], []
+        problems = len(forked) // c.candidates
+        noise = c.explore * self._noise(problems, c.candidates, self.low.numel())
+        noise[:, 0] = 0
+        state = forked
+        for t in range(c.horizon):
+            action = self.model.goals.act(state.latents.flatten(1), goals) + noise[:, :, t].flatten(0, 1)
+            actions.append(action.clamp(self.low, self.high))
+            state = self.model.step_standardised(state, actions[-1])
+            costs.append(self._judge(state, goals, t))
+        chunk = torch.stack(actions, dim=1).unflatten(0, (problems, c.candidates))
+        return chunk, self._total(costs).unflatten(0, (problems, c.candidates))
+
+    def _evaluate(self, forked: State, goals: Tensor, candidates: Tensor) -> Tensor:
+        """Open loop: candidates (B, K, H, A) standardised -> cost (B, K)."""
+        rows, state, costs = candidates.flatten(0, 1), forked, []
+        for t in range(rows.shape[1]):
+            state = self.model.step_standardised(state, rows[:, t])
+            costs.append(self._judge(state, goals, t))
+        return self._total(costs).unflatten(0, candidates.shape[:2])
+
+    def _judge(self, state: State, goals: Tensor, t: int) -> Tensor:
+        """(rows,) cost of being here after t + 1 ticks."""
+        c = self.config
+        cost = torch.zeros(len(state))
+        if c.cost != "latent":
+            cost = cost + self.model.distance(state, goals)
+        if c.cost != "distance":
+            cost = cost + c.latent_weight * (self.model.goal(state.latents) - goals).square().mean(-1)
+        return cost
+
+    def _total(self, costs: list[Tensor]) -> Tensor:
+        """The end counts most; the mean along the way breaks ties towards getting there sooner."""
+        return costs[-1] + 0.3 * torch.stack(costs).mean(0)
 
     def _weights(self, cost: Tensor) -> Tensor:
         """(B, elites) shares: equal for iCEM, soft for MPPI."""
         if self.config.method == "mppi":
             return (-(cost - cost[:, :1]) / self.config.temperature).softmax(dim=1)
         return torch.full_like(cost, 1 / cost.shape[1])
-
-    def _cost(self, forked: State, goals: Tensor, candidates: Tensor) -> Tensor:
-        """candidates (B, K, H, A) standardised -> (B, K) ticks to the goal at the end."""
-        rows = candidates.flatten(0, 1)
-        state, doubt = forked, torch.zeros(len(rows))
-        for t in range(rows.shape[1]):
-            state = self.model.step_standardised(state, rows[:, t])
-            if self.config.caution:
-                doubt = doubt + state.log_error.exp()
-        cost = self.model.distance(state, goals) + self.config.caution * doubt
-        return cost.unflatten(0, candidates.shape[:2])
 
     def _noise(self, problems: int, candidates: int, action_size: int) -> Tensor:
         """(B, K, H, A) unit noise, smooth over the horizon."""

@@ -39,10 +39,13 @@ def pusher_of(env: Push, rng: np.random.Generator, sloppiness: float = 0.0) -> P
 
 def play(env: Push, quality: Quality, rng: np.random.Generator) -> Callable[[], np.ndarray]:
     """Play data: one random pose of the block after another; ``scripted_policy`` lists the qualities."""
-    turn = np.deg2rad({"expert": 60, "noisy": 90, "weak": 180}[quality])
+    turn = np.deg2rad({"expert": 40, "noisy": 40, "weak": 120}[quality])
 
     def draw_target(pose: np.ndarray) -> np.ndarray:
-        return np.array([*rng.uniform(-0.17, 0.17, 2), pose[2] + rng.uniform(-turn, turn)])
+        """As far away as the task's own goals, or back towards the middle from the rims."""
+        way, distance = rng.uniform(-np.pi, np.pi), rng.uniform(0.06, 0.2)
+        place = np.clip(pose[:2] + distance * np.array([np.cos(way), np.sin(way)]), -0.15, 0.15)
+        return np.array([*place, pose[2] + rng.uniform(-turn, turn)])
 
     return PushPlay(
         pusher_of(env, rng, sloppiness={"expert": 0.0, "noisy": 0.8, "weak": 2.5}[quality]),

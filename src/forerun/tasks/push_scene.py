@@ -45,8 +45,9 @@ XML = f"""
       <freejoint/>
       <geom type="box" size="{BLOCK_HALF_M} {BLOCK_HALF_M} {BLOCK_HALF_HEIGHT_M}" mass="0.25" condim="3"
             contype="3" conaffinity="3" friction="0.4" rgba="0.1 0.3 0.75 1"/>
-      <geom type="box" size="0.011 {BLOCK_HALF_M} 0.001" pos="{BLOCK_HALF_M - 0.011} 0 {BLOCK_HALF_HEIGHT_M}"
-            mass="0" contype="0" conaffinity="0" rgba="1 0.85 0.1 1"/>
+      <geom type="box" size="{BLOCK_HALF_M / 2} {BLOCK_HALF_M} 0.001"
+            pos="{BLOCK_HALF_M / 2} 0 {BLOCK_HALF_HEIGHT_M}" mass="0" contype="0" conaffinity="0"
+            rgba="1 0.85 0.1 1"/>
     </body>
   </worldbody>
   <actuator>
