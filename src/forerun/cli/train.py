@@ -193,12 +193,12 @@ def train_model(cache: TickCache, run: Path, recipe: Recipe, console: Console | 
     return teach(cache, run, recipe, on_save=film, console=console)
 
 
-def measure(run: Path, cache: TickCache) -> Prediction | None:
-    """Held-out errors up to a second ahead, kept as prediction.json; None if nothing can be measured."""
+def measure(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | None:
+    """Held-out errors up to ``seconds`` ahead, kept as prediction.json; None if no episode was held out."""
     done = open_run(run)
     if not len(done.held_out):
         return None
-    horizon = min(longest_horizon(cache, done.held_out, CONTEXT), max(1, round(1.0 / cache.tick_s)))
+    horizon = min(longest_horizon(cache, done.held_out, CONTEXT), max(1, round(seconds / cache.tick_s)))
     if horizon < 1:
         raise DataError(
             f"the held-out episodes are shorter than {CONTEXT + 1} ticks of {cache.tick_s:g} s, so nothing "

@@ -1,0 +1,223 @@
+"""``forerun demo``: record, train, imagine and plan in one go, with a report at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from forerun.checkpoint import write_text
+from forerun.cli.control import trial_bars
+from forerun.cli.data import DataPolicy, progress_bar
+from forerun.cli.imagine import error_curve
+from forerun.cli.play import record_play
+from forerun.cli.runs import claim, open_run
+from forerun.cli.tables import prediction_table, success_table
+from forerun.cli.train import measure, train_model
+from forerun.config import ModelConfig, model_config
+from forerun.control.trials import make_task, recorded_trials
+from forerun.data import open_recordings
+from forerun.data.cache import TickCache, build_cache
+from forerun.data.contact_sheet import contact_sheet
+from forerun.data.window import split_episodes
+from forerun.evaluation.clips import imagined_clips
+from forerun.evaluation.contest import Contest, hold, read_films
+from forerun.evaluation.demo import DemoPlan, write_report
+from forerun.evaluation.errors import Prediction
+from forerun.evaluation.floors import clone, equal_pictures
+from forerun.evaluation.results import write_result
+from forerun.evaluation.tally import Tally
+from forerun.evaluation.workers import helpers
+from forerun.teach import observed
+from forerun.types import ConfigError
+
+PLAN = "demo.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Record a simulated robot at play, train a world model, imagine, plan, and report.
+
+    About ten minutes on two cores. Stopped anywhere, the same command continues.
+
+    Example: forerun demo --out demo
+    """
+
+    out: Path = Path("demo")
+    """Folder for everything; open report.html in it at the end."""
+    quick: bool = False
+    """Everything tiny, a minute or two: to see that it works, not how well."""
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    def __call__(self) -> int:
+        console = Console()
+        plan = DemoPlan().seeded(self.seed)
+        plan = plan.quick() if self.quick else plan
+        report = self.out / "report.html"
+        claim(self.out, PLAN)
+        self._settle(plan)
+        torch.set_num_threads(1)  # the other core is for the floor, and for half of the trials
+        with self._part("record", f"recording {plan.episodes} episodes of a robot at play", console):
+            cache = self._record(plan)
+        with self._part("train", "training the world model, and a cloned policy beside it", console):
+            self._train(plan, cache)
+        with self._part("imagine", "imagining held-out episodes", console):
+            found = self._imagine(plan, cache)
+        console.print(prediction_table(found, width=console.width))
+        with self._part("plan", f"reaching {plan.trials} goals, with floors beside the planner", console):
+            tallies = self._plan(plan, cache)
+        how = f"goals {plan.offset} steps after unsolved held-out starts, budget {plan.budget} steps"
+        console.print(success_table(tallies, 1 / plan.tick_s, how))
+        if not report.is_file():
+            self._report(plan, cache, found, tallies, report)
+        seconds = self._seconds()
+        took = ", ".join(f"{part} {s:.0f} s" for part, s in seconds.items())
+        console.print(f"{sum(seconds.values()) / 60:.1f} minutes: {took}\n", highlight=False)
+        console.print(f"Open {report}", highlight=False)
+        return 0
+
+    def _settle(self, plan: DemoPlan) -> None:
+        """Remember what this folder is for; ConfigError if an earlier call had other settings."""
+        wanted = json.loads(json.dumps({"quick": self.quick, "seed": self.seed, "plan": asdict(plan)}))
+        path = self.out / PLAN
+        if not path.is_file():
+            write_text(path, json.dumps(wanted, indent=1))
+            return
+        before = json.loads(path.read_text())
+        if before != wanted:
+            changed = [key for key in wanted if before.get(key) != wanted[key]]
+            raise ConfigError(
+                f"--out holds a demo with another {' and '.join(changed)}; repeat its settings to continue "
+                f"it, or choose another --out. Path: {self.out}"
+            )
+
+    @contextmanager
+    def _part(self, name: str, about: str, console: Console) -> Iterator[None]:
+        """Say what begins, and add the time it took to what earlier calls spent on it."""
+        console.print(f"[bold]{name}[/]  {about}")
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self._seconds()
+            if not (self.out / "report.html").is_file():
+                seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+                write_text(self.out / "seconds.json", json.dumps(seconds))
+        console.print(f"[dim]{name} took {seconds[name]:.0f} s[/]", highlight=False)
+
+    def _seconds(self) -> dict[str, float]:
+        path = self.out / "seconds.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _record(self, plan: DemoPlan) -> TickCache:
+        """Recordings as a LeRobot v3.0 folder, their contact sheet, and the table of ticks."""
+        folder = self.out / "recordings"
+        if not folder.is_dir():
+            with progress_bar("recording") as update:
+                record_play(
+                    plan.env,
+                    folder,
+                    episodes=plan.episodes,
+                    steps=plan.steps,
+                    policies=cast(tuple[DataPolicy, ...], plan.policies),
+                    seed=self.seed,
+                    done=update,
+                )
+        recordings = open_recordings(folder)
+        if not (self.out / "recordings.png").is_file():
+            contact_sheet(recordings, self.out / "recordings.png")
+        with progress_bar("decoding") as update:
+            return build_cache(recordings, self.out / "cache", tick_s=plan.tick_s, progress=update)
+
+    def _train(self, plan: DemoPlan, cache: TickCache) -> None:
+        """The world model in this process, the cloned policy in another; both resume."""
+        run = self.out / "run"
+        if (run / "model").is_dir() and (run / "cloning" / "policy").is_dir():
+            return
+        config = model_config(plan.recipe.size, observed(cache), cache.specs["action"], plan.tick_s)
+        steps = plan.cloning_steps or equal_pictures(plan.recipe.representation)
+        episodes, _ = split_episodes(cache, plan.recipe.holdout, plan.recipe.seed)
+        with helpers(1) as pool:
+            floor = pool.submit(_clone, cache.directory, episodes, config, run / "cloning", steps, self.seed)
+            if not (run / "model").is_dir():
+                train_model(cache, run, plan.recipe)
+            with Console(stderr=True).status("the cloned policy is still learning"):
+                floor.result()
+
+    def _imagine(self, plan: DemoPlan, cache: TickCache) -> Prediction:
+        path = self.out / "run" / "prediction.json"
+        if path.is_file():
+            return Prediction.from_json(json.loads(path.read_text()))
+        found = measure(self.out / "run", cache, plan.imagine_s)
+        assert found is not None, "the demo always holds episodes out"
+        return found
+
+    def _plan(self, plan: DemoPlan, cache: TickCache) -> list[Tally]:
+        run = open_run(self.out / "run")
+        task = make_task(plan.env)
+        trials = recorded_trials(
+            task, cache, run.held_out, offset=plan.offset, count=plan.trials, seed=self.seed
+        )
+        task.close()
+        contest = Contest(
+            env=plan.env,
+            model=run.model_path,
+            cloned=self.out / "run" / "cloning" / "policy",
+            budget=plan.budget,
+            planner=plan.planner,
+            seed=self.seed,
+        )
+        with trial_bars() as update:
+            return hold(contest, trials, self.out / "trials", progress=update)
+
+    def _report(
+        self, plan: DemoPlan, cache: TickCache, found: Prediction, tallies: list[Tally], path: Path
+    ) -> None:
+        run = open_run(self.out / "run")
+        clips = imagined_clips(
+            run.model, cache, run.held_out, horizon=found.horizon, context=found.context, count=3
+        )
+        for left in self.out.glob(f"{path.stem}-*.mp4"):
+            left.unlink()  # of a report that was interrupted before its page was there
+        write_report(
+            path,
+            plan=plan,
+            run=self.out / "run",
+            sheet=self.out / "recordings.png",
+            seconds=self._seconds(),
+            clips=clips,
+            curve=error_curve(found),
+            tallies=tallies,
+            films=read_films(self.out / "trials"),
+            seed=self.seed,
+        )
+        write_result(
+            "demo-quick" if self.quick else "demo",
+            {
+                **{t.name: t.to_json() for t in tallies},
+                "minutes": {part: seconds / 60 for part, seconds in self._seconds().items()},
+            },
+            settings={"plan": asdict(plan)},
+            seed=self.seed,
+            n=plan.trials,
+            data_hash=cache.hash,
+            folder=self.out / "results",
+        )
+
+
+def _clone(
+    table: Path, episodes: np.ndarray, config: ModelConfig, directory: Path, steps: int, seed: int
+) -> None:
+    """Train the behaviour-cloning floor, in a process of its own."""
+    torch.set_num_threads(1)
+    quiet = Console(quiet=True)
+    clone(TickCache.open(table), episodes, config, directory, steps=steps, seed=seed, console=quiet)
