@@ -1,0 +1,218 @@
+"""Make the tables of the README from benchmarks/results/*.json, between markers of the form
+
+    <!-- table:success -->  ...  <!-- /table -->
+
+    python benchmarks/table.py            rewrites README.md
+    python benchmarks/table.py --check    exit code 1 if README.md is not what the results say
+
+A table holds a row for each entry below that has a result; of several results with one name and seed the
+newest counts, and several seeds make one row. Without any result the space between the markers is empty.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forerun.evaluation.results import Result, read_results
+from forerun.types import DataError
+
+ROOT = Path(__file__).parents[1]
+MARKED = re.compile(r"(<!-- table:(?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One figure per result."""
+
+    head: str
+    metric: str
+    """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or "n", the count."""
+    form: str = "{:g}"
+    """How a number is written; "percent" writes shares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table."""
+
+    label: str
+    result: str
+    """Name of the results it is made from."""
+    part: str = "moderate"
+    """Which part of the result the columns read: a test of success, or what was timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows that share their columns."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    lead: str
+    """Head of the first column."""
+
+
+SUCCESS = (  # agents as `forerun.evaluation.contest` names them
+    Column(head="planner", metric="planner/{part}", form="percent"),
+    Column(head="policy alone", metric="policy alone/{part}", form="percent"),
+    Column(head="cloning", metric="cloned policy/{part}", form="percent"),
+    Column(head="random", metric="random moves/{part}", form="percent"),
+    Column(head="trials", metric="n"),
+    Column(head="a decision", metric="planner/ms_per_decision", form="{:.0f} ms"),
+)
+REAL = (
+    Column(head="error on changed pixels 1 s ahead, over copy-last", metric="ratio", form="{:.2f}"),
+    Column(head="loss with shuffled actions, over loss", metric="shuffled_ratio", form="{:.2f}"),
+    Column(head="episodes", metric="n"),
+)
+SPEED = (
+    Column(head="forerun", metric="{part}/figure", form="{:,.4g}"),
+    Column(head="naive version, same run", metric="{part}/naive", form="{:,.4g}"),
+    Column(head="ratio", metric="{part}/ratio", form="{:.1f}"),
+    Column(head="unit", metric="{part}/unit"),
+)
+TABLES = {
+    "success": Table(
+        lead="goals reached",
+        columns=SUCCESS,
+        rows=[
+            Row(label="Push, `make demo`", result="demo"),
+            Row(label="Push, 30 minutes of training", result="push"),
+            Row(label="PickPlace, 30 minutes of training", result="pickplace"),
+        ],
+    ),
+    "yardsticks": Table(
+        lead="published yardsticks",
+        columns=SUCCESS,
+        rows=[
+            Row(label=f"{task}, {level}", result=task.lower().replace("-", ""), part=level)
+            for task in ("TwoRoom", "Push-T")
+            for level in ("moderate", "strict")
+        ],
+    ),
+    "distance": Table(
+        lead="Push, goals so many steps away",
+        columns=SUCCESS,
+        rows=[Row(label=str(steps), result=f"push-offset-{steps}") for steps in (25, 50, 75, 100)],
+    ),
+    "real": Table(
+        lead="real robot, held-out episodes",
+        columns=REAL,
+        rows=[Row(label="Unitree G1 picks a can, 30 minutes of training", result="unitree")],
+    ),
+    "speed": Table(
+        lead="speed",
+        columns=SPEED,
+        rows=[
+            Row(label="frames trained on, end to end", result="speed", part="end_to_end"),
+            Row(label="transitions trained on, cached latents", result="speed", part="cached_latents"),
+            Row(label="one plan: 64 futures, 4 rounds, 5 ticks", result="speed", part="plan"),
+        ],
+    ),
+}
+
+
+def fill(text: str, results: Sequence[Result]) -> str:
+    """The README with every marked table made anew.
+
+    Raises:
+        DataError: a marker names a table that is not defined here.
+    """
+
+    def made(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in TABLES:
+            known = ", ".join(TABLES)
+            raise DataError(f"README.md marks a table '{name}'; benchmarks/table.py defines {known}")
+        return found[1] + render(TABLES[name], results) + found[3]
+
+    return MARKED.sub(made, text)
+
+
+def render(table: Table, results: Sequence[Result]) -> str:
+    """Markdown, with where it was measured below; empty if no row has a result."""
+    rows = [(row, latest(results, row.result)) for row in table.rows]
+    measured = [(row, found) for row, found in rows if found]
+    if not measured:
+        return ""
+    columns = [c for c in table.columns if any(cell(c, row, found) for row, found in measured)]
+    lines = [
+        "| " + " | ".join([table.lead, *(c.head for c in columns)]) + " |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    for row, found in measured:
+        lines.append("| " + " | ".join([row.label, *(cell(c, row, found) for c in columns)]) + " |")
+    return "\n".join([*lines, "", origin([r for _, found in measured for r in found])]) + "\n"
+
+
+def latest(results: Sequence[Result], name: str) -> list[Result]:
+    """The newest result of every seed."""
+    newest = {result.seed: result for result in results if result.name == name}  # in order of time
+    return [newest[seed] for seed in sorted(newest)]
+
+
+def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
+    """One figure: with its interval from one seed, or the mean and the range of several."""
+    values = [
+        value for r in results if (value := look_up(r, column.metric.format(part=row.part))) is not None
+    ]
+    if not values:
+        return ""
+    if isinstance(values[0], str):
+        return values[0]
+    if column.metric == "n":
+        return f"{sum(values)}"
+    means = [v["estimate"] if isinstance(v, dict) else v for v in values]
+    text = written(column.form, sum(means) / len(means))
+    if len(values) > 1:
+        low, high = written(column.form, min(means)), written(column.form, max(means))
+        return f"{text} ({low} to {high}, {len(values)} seeds)".replace(" % to", " to")
+    if isinstance(values[0], dict):
+        low, high = (written(column.form, values[0][end]) for end in ("low", "high"))
+        return f"{text} ({low} to {high})".replace(" % to", " to")
+    return text
+
+
+def look_up(result: Result, metric: str) -> Any:
+    """The value under keys joined by "/"; None if it is not there."""
+    if metric == "n":
+        return result.n
+    value: Any = result.metrics
+    for key in metric.split("/"):
+        if not isinstance(value, dict) or key not in value:
+            return None
+        value = value[key]
+    return value
+
+
+def written(form: str, value: float) -> str:
+    return f"{100 * value:.0f} %" if form == "percent" else form.format(value)
+
+
+def origin(results: Sequence[Result]) -> str:
+    """On which machine, from which commits, by which commands."""
+    machines = dict.fromkeys(f"{r.hardware['cpu']}, {r.hardware['cores']} cores" for r in results)
+    commits = dict.fromkeys((r.commit or "unknown")[:9] + ("+" if r.dirty else "") for r in results)
+    commands = dict.fromkeys(f"`{r.command}`" for r in results)
+    return f"Measured on {'; '.join(machines)}; commit {', '.join(commits)}; {', '.join(commands)}."
+
+
+def main(words: Sequence[str]) -> int:
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    after = fill(before, read_results(ROOT / "benchmarks" / "results"))
+    if "--check" in words:
+        if before != after:
+            print("the tables of README.md are stale; run: python benchmarks/table.py", file=sys.stderr)
+        return int(before != after)
+    readme.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,139 @@
+"""What the documents say is true: commands parse, code runs, links lead somewhere, tables were measured."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import types
+from pathlib import Path
+
+import pytest
+
+import forerun
+import forerun.tasks
+from forerun.cli.main import parse
+from forerun.evaluation.results import Result, read_results, write_result
+from forerun.evaluation.stats import wilson
+from forerun.tasks.push import Push
+from forerun.types import DataError
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md")
+]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+LINES = [
+    line.split("#")[0].strip()
+    for page in PAGES
+    for language in ("bash", "sh")
+    for block in blocks(page, language)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("forerun")])
+def test_every_command_in_the_documents_parses(line: str) -> None:
+    assert callable(parse(shlex.split(line)[1:]))
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make")])
+def test_every_make_target_in_the_documents_exists(line: str) -> None:
+    for target in line.split()[1:]:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", blocks(ROOT / "README.md", "python"))
+def test_the_code_in_the_readme_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = Push().stream_specs()
+    config = forerun.model_config("xs", (specs["camera"], specs["proprio"]), specs["action"], 0.1)
+    forerun.WorldModel(config).save_pretrained(tmp_path / "runs" / "push" / "model")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(names["pictures"]) == 5
+    assert names["pictures"][0].shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_in_the_documents_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text())
+    assert [t for t in targets if not (ROOT / t).exists()] == []
+
+
+def test_every_file_named_in_the_architecture_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", text)
+    assert named
+    source = ROOT / "src" / "forerun"
+    assert [n for n in named if not (source / n).exists() and not (ROOT / n).exists()] == []
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("table")
+
+
+def measured(folder: Path, name: str, *, reached: int = 17, seed: int = 0) -> list[Result]:
+    agents = {"planner": reached, "random moves": 1}
+    metrics: dict = {agent: {"moderate": wilson(k, 20)} for agent, k in agents.items()}
+    metrics["planner"]["ms_per_decision"] = 21.4
+    write_result(name, metrics, settings={}, seed=seed, n=20, folder=folder, command="forerun demo")
+    return read_results(folder)
+
+
+def test_the_tables_are_what_was_measured(table: types.ModuleType) -> None:
+    text = (ROOT / "README.md").read_text()
+    assert table.fill(text, read_results(ROOT / "benchmarks" / "results")) == text
+
+
+def test_a_table_shows_intervals_floors_and_where_it_was_measured(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    text = table.fill("<!-- table:success -->\n<!-- /table -->", measured(tmp_path, "demo"))
+    row = next(line for line in text.splitlines() if "make demo" in line)
+    assert [c.strip() for c in row.split("|")[2:-1]] == [
+        "85 % (64 to 95 %)",
+        "5 % (1 to 24 %)",
+        "20",
+        "21 ms",
+    ]
+    assert "cloning" not in text  # nobody measured it
+    assert "`forerun demo`" in text
+    assert "cores; commit" in text
+
+
+def test_several_seeds_make_one_row_with_their_range(table: types.ModuleType, tmp_path: Path) -> None:
+    for seed, reached in enumerate((16, 18, 20)):
+        results = measured(tmp_path, "demo", reached=reached, seed=seed)
+    text = table.render(table.TABLES["success"], results)
+    assert "90 % (80 to 100 %, 3 seeds)" in text
+    assert "| 60 |" in text
+
+
+def test_the_newest_result_of_a_seed_counts(table: types.ModuleType, tmp_path: Path) -> None:
+    measured(tmp_path, "demo", reached=2)
+    old, *_ = tmp_path.glob("*.json")
+    old.write_text(old.read_text().replace('"finished": "2', '"finished": "1'))
+    results = measured(tmp_path, "demo", reached=18)
+    assert "90 %" in table.render(table.TABLES["success"], results)
+
+
+def test_a_table_nobody_measured_stays_empty(table: types.ModuleType) -> None:
+    empty = "<!-- table:speed -->\n<!-- /table -->"
+    assert table.fill(empty, []) == empty
+    assert table.fill("<!-- table:speed -->\nold\n<!-- /table -->", []) == empty
+    with pytest.raises(DataError, match="nonsense"):
+        table.fill("<!-- table:nonsense -->\n<!-- /table -->", [])
+
+
+def test_no_figure_stands_in_the_readme_without_a_file() -> None:
+    text = re.sub(r"<!-- table.*?<!-- /table -->", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    shares = re.findall(r"\b\d+(?:\.\d+)? ?%", re.sub(r"95 % interval", "", text))
+    assert shares == []
