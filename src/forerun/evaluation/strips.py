@@ -72,7 +72,7 @@ class Attempt:
 
 
 def difference(real: np.ndarray, imagined: np.ndarray) -> np.ndarray:
-    """How far two films (T, S, S, 3) are apart: black where equal, brightest from a quarter of the range on."""
+    """How far two films (T, S, S, 3) are apart: black where equal, brightest from a quarter range on."""
     apart = np.abs(real.astype(np.float32) - imagined.astype(np.float32)).mean(-1) / 255
     coloured = matplotlib.colormaps["magma"](np.clip(apart / FULL_DIFFERENCE, 0, 1), bytes=True)
     return np.asarray(coloured)[..., :3]
