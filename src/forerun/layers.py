@@ -1,15 +1,17 @@
-"""The only shared blocks: perceptrons, rotary time, attention over space and over a cached past.
+"""The only shared blocks: perceptrons, rotary time, attention over space and over a remembered past.
 
 Letters: B rows, T ticks, M trunk tokens per tick, E width, H heads, C channels per head, P parents,
-F candidates per parent (B = P * F).
+F candidates per parent (B = P * F), t remembered ticks, u of them a row's own.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
+
+Turn = tuple[Tensor, Tensor]
+"""Factors of a rotary embedding for queries, keys and values: cosines, signed sines, each (R, T, 1, 3, 1, C)."""
 
 
 def mlp(*widths: int, norm: bool = False) -> nn.Sequential:
@@ -24,14 +26,30 @@ def mlp(*widths: int, norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def rotate(x: Tensor, ticks: Tensor) -> Tensor:
-    """Rotary position embedding over time (Su et al. 2021): x (..., T, C), ticks broadcastable to (..., T)."""
-    half = x.shape[-1] // 2
-    frequency = 100.0 ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angle = ticks[..., None].to(x.dtype) * frequency
-    cos, sin = angle.cos(), angle.sin()
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+class Rotary(nn.Module):
+    """Rotary position embedding over time (Su et al. 2021); ticks look alike again after some 600."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        frequency = 100.0 ** (-torch.arange(half) / half)
+        turning = torch.cat([-frequency, frequency])
+        self.register_buffer(
+            "frequency", torch.stack([turning, turning, 0 * turning])[:, None], persistent=False
+        )
+        scale = torch.tensor([channels**-0.5, 1.0, 1.0])
+        self.register_buffer("scale", scale[:, None, None], persistent=False)
+
+    def forward(self, ticks: Tensor) -> Turn:
+        """Ticks (R, T): queries and keys turn, values do not, and queries are scaled for attention as well."""
+        angle = ticks[:, :, None, None, None, None] * self.frequency
+        return angle.cos() * self.scale, angle.sin() * self.scale
+
+
+def rotate(x: Tensor, by: Turn) -> Tensor:
+    """Rotate the two halves of the channels (..., C) against each other."""
+    cos, sin = by
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class SpaceAttention(nn.Module):
@@ -44,15 +62,18 @@ class SpaceAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "... m (three h c) -> three ... h m c", three=3, h=self.heads)
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "... h m c -> ... m (h c)"))
+        """x (..., M, E) -> the same shape."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).flatten(0, -5)  # (rows, M, 3, H, C)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return self.out(attended.transpose(1, 2).flatten(2).view(x.shape))
 
 
 class TimeAttention(nn.Module):
     """Each token attends to the same token of this and earlier ticks, through a sliding window.
 
-    Keys are stored already rotated by their own tick, so a cached past needs no recomputation and rows
-    of different age may share a batch.
+    Keys are remembered already rotated by their own tick, so a past needs no recomputation and rows of
+    different age may share a batch.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -61,14 +82,68 @@ class TimeAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def project(self, x: Tensor, ticks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, M, E), ticks (B, T) -> rotated q, k and plain v, each (B, M, H, T, C)."""
-        q, k, v = rearrange(self.qkv(x), "b t m (three h c) -> three b m h t c", three=3, h=self.heads)
-        where = ticks[:, None, None]
-        return rotate(q, where), rotate(k, where), v
+    def project(self, x: Tensor, by: Turn) -> Tensor:
+        """x (B, T, M, E) -> queries, keys and values of this tick (B, T, M, 3, H, C), turned by its age."""
+        return rotate(self.qkv(x).unflatten(-1, (3, self.heads, -1)), by)
 
-    def merge(self, attended: Tensor) -> Tensor:
-        return self.out(rearrange(attended, "b m h t c -> b t m (h c)"))
+    def read(self, x: Tensor, by: Turn, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Many ticks at once.
+
+        Args:
+            x: (B, T, M, E).
+            visible: (T, T) bool, which tick sees which.
+
+        Returns:
+            (B, T, M, E), and keys beside values (B, T, M, 2, H, C).
+        """
+        qkv = self.project(x, by)
+        q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)  # (B M, H, T, C)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=1.0)
+        by_row = attended.unflatten(0, (len(x), -1)).permute(0, 3, 1, 2, 4)
+        return self.out(by_row.flatten(3)), qkv[:, :, :, 1:]
+
+    def recall(
+        self, x: Tensor, by: Turn, own: Tensor, past: Tensor | None, empty: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One tick that remembers.
+
+        Args:
+            x: (B, 1, M, E).
+            own: (B, u, M, 2, H, C) keys beside values of each row's own ticks.
+            past: (P, t - u, M, 2, H, C), shared by B / P neighbouring rows and never copied; or None.
+            empty: (B, t + 1) bool, slots that hold nothing; None if all are filled.
+
+        Returns:
+            (B, 1, M, E), and ``own`` with this tick appended.
+        """
+        qkv = self.project(x, by)
+        own = torch.cat([own, qkv[:, :, :, 1:]], dim=1)
+        (q, _, _), (k, v) = qkv[:, 0].unbind(2), own.unbind(3)
+        scores = (q[:, None] * k).sum(-1)  # a product per row: many small matrix products take twice as long
+        if past is not None:
+            scores = torch.cat([_shared_scores(q, past), scores], dim=1)
+        if empty is not None:
+            scores = scores.masked_fill(empty[:, :, None, None], float("-inf"))
+        weights = scores.softmax(dim=1)  # (B, t + 1, M, H)
+        own_weights = weights[:, weights.shape[1] - own.shape[1] :]
+        attended = (own_weights[..., None] * v).sum(1)
+        if past is not None:
+            attended = attended + _shared_values(weights[:, : past.shape[1]], past)
+        return self.out(attended.flatten(2)[:, None]), own
+
+
+def _shared_scores(q: Tensor, past: Tensor) -> Tensor:
+    """q (B, M, H, C) against the keys of its parent's past -> (B, t, M, H)."""
+    queries = q.unflatten(0, (len(past), -1)).permute(0, 2, 3, 1, 4)  # (P, M, H, F, C)
+    keys = past[:, :, :, 0].permute(0, 2, 3, 4, 1)
+    return (queries @ keys).permute(0, 3, 4, 1, 2).flatten(0, 1)
+
+
+def _shared_values(weights: Tensor, past: Tensor) -> Tensor:
+    """weights (B, t, M, H) over the values of the parent's past -> (B, M, H, C)."""
+    shares = weights.unflatten(0, (len(past), -1)).permute(0, 3, 4, 1, 2)  # (P, M, H, F, t)
+    values = past[:, :, :, 1].permute(0, 2, 3, 1, 4)
+    return (shares @ values).permute(0, 3, 1, 2, 4).flatten(0, 1)
 
 
 class Modulation(nn.Module):
@@ -82,6 +157,6 @@ class Modulation(nn.Module):
         self.branches = branches
 
     def forward(self, condition: Tensor) -> list[tuple[Tensor, ...]]:
-        """condition (B, T, condition) -> per branch (shift, scale, gate), each (B, T, 1, E)."""
-        parts = self.linear(F.silu(condition)).unsqueeze(-2).chunk(3 * self.branches, dim=-1)
+        """Activated condition (B, T, condition) -> per branch (shift, scale, gate), each (B, T, 1, E)."""
+        parts = self.linear(condition).unflatten(-1, (1, 3 * self.branches, -1)).unbind(-2)
         return [tuple(parts[3 * i : 3 * i + 3]) for i in range(self.branches)]

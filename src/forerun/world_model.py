@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from forerun import checkpoint
 from forerun.config import ModelConfig
 from forerun.dynamics.cache import Memory, concatenate
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
-from forerun.dynamics.transformer import Trunk, remember
+from forerun.dynamics.transformer import Trunk
 from forerun.encoders.proprio import Standardise, VectorCode
 from forerun.encoders.video import Centre, VideoDecoder, video_encoder
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
@@ -54,17 +53,15 @@ class State:
 
     def fork(self, count: int) -> State:
         """Each row becomes ``count`` neighbouring rows; they share its past, which is not copied."""
-        return State(
-            memory=self.memory.fork(count) if self.memory else None,
-            **{name: getattr(self, name).repeat_interleave(count, dim=0) for name in _ROW_FIELDS},
-        )
+        rows = {name: getattr(self, name).repeat_interleave(count, dim=0) for name in _ROW_FIELDS}
+        return State(memory=self.memory.fork(count) if self.memory else None, **rows)
 
     def select(self, rows: Tensor) -> State:
-        """Keep these rows, in this order; indices may repeat."""
-        return State(
-            memory=self.memory.select(rows) if self.memory else None,
-            **{name: getattr(self, name)[rows] for name in _ROW_FIELDS},
-        )
+        """Keep these rows, in this order: indices, which may repeat, or a mask (B,)."""
+        if rows.dtype == torch.bool:
+            rows = rows.nonzero()[:, 0]
+        kept = {name: getattr(self, name)[rows] for name in _ROW_FIELDS}
+        return State(memory=self.memory.select(rows) if self.memory else None, **kept)
 
     def trim(self, ticks: int) -> State:
         """Forget all but the newest ``ticks`` of the past."""
@@ -79,10 +76,8 @@ def join(states: list[State]) -> State:
     memories = [s.memory for s in states if s.memory is not None]
     if 0 < len(memories) < len(states):
         raise ConfigError("cannot join states with and without a past; step or start each of them first")
-    return State(
-        memory=concatenate(memories) if memories else None,
-        **{name: torch.cat([getattr(s, name) for s in states]) for name in _ROW_FIELDS},
-    )
+    rows = {name: torch.cat([getattr(s, name) for s in states]) for name in _ROW_FIELDS}
+    return State(memory=concatenate(memories) if memories else None, **rows)
 
 
 class WorldModel(nn.Module):
@@ -114,13 +109,20 @@ class WorldModel(nn.Module):
         self.next_latents = nn.Linear(size.width, (first if size.packed else 1) * size.latent_dim)
         nn.init.zeros_(self.next_latents.weight)
         self.uncertainty = Uncertainty(size.width)
-        self.goal_tokens = [i for s in (config.video or config.streams) for i in _indices(self.tokens[s.name])]
+        self.goal_tokens = [
+            i for s in (config.video or config.streams) for i in _indices(self.tokens[s.name])
+        ]
         self.goals = GoalHeads(
-            first * size.latent_dim, len(self.goal_tokens) * size.latent_dim, config.action_size, size.head_width, goal
+            first * size.latent_dim,
+            len(self.goal_tokens) * size.latent_dim,
+            config.action_size,
+            size.head_width,
+            goal,
         )
         self.register_buffer("white_mean", torch.zeros(first, size.latent_dim))
         self.register_buffer("white_std", torch.ones(first, size.latent_dim))
         self.register_buffer("loss_weight", self._loss_weight(), persistent=False)
+        self.register_buffer("used", (self.loss_weight > 0).float(), persistent=False)
 
     def _loss_weight(self) -> Tensor:
         """(N, D): streams count equally, zero padding not at all; sums to one."""
@@ -182,7 +184,9 @@ class WorldModel(nn.Module):
 
     # -- imagining ------------------------------------------------------------------------------------
 
-    def start(self, latents: Tensor, actions: Tensor | None = None, tick_s: float | Tensor | None = None) -> State:
+    def start(
+        self, latents: Tensor, actions: Tensor | None = None, tick_s: float | Tensor | None = None
+    ) -> State:
         """Read a context of T ticks and the T - 1 actions between them.
 
         Args:
@@ -191,20 +195,20 @@ class WorldModel(nn.Module):
                 unknown.
             tick_s: seconds per tick, one number or (B,); the training tick by default.
         """
+        self._check_latents(latents, (len(latents), latents.shape[1]))
         rows, ticks = latents.shape[:2]
-        length = torch.as_tensor(self.config.tick_s if tick_s is None else tick_s, dtype=latents.dtype)
-        length = length.to(latents.device).expand(rows)
-        memory = None
+        seconds = self._seconds(tick_s, latents)
+        if actions is not None:
+            self._check_actions(actions, (rows, ticks - 1))
         if ticks > 1:
-            where = torch.arange(ticks - 1, device=latents.device).expand(rows, -1)
             scaled = None if actions is None else self.action_scale(actions)
-            _, stored = self.trunk(latents[:, :-1], scaled, None, length, where)
-            memory = remember(None, stored, where)
+            state, _, _ = self._read(latents[:, :-1], scaled, None, seconds)
+            return self.observe(state, latents[:, -1])
         return State(
-            latents=latents[:, -1],
-            memory=memory,
-            tick=torch.full((rows,), ticks - 1, device=latents.device),
-            tick_s=length,
+            latents=latents[:, 0],
+            memory=None,
+            tick=torch.zeros(rows, dtype=torch.long, device=latents.device),
+            tick_s=seconds,
             log_error=torch.full((rows,), float("-inf"), device=latents.device),
         )
 
@@ -214,11 +218,8 @@ class WorldModel(nn.Module):
         Rows may be of any age and know nothing of each other. ``present`` (B,) marks rows that carry an
         action; the others are imagined as unlabelled video.
         """
-        if action is not None and action.shape != (len(state), self.config.action_size):
-            raise ShapeError(
-                f"actions arrive as {tuple(action.shape)}; expected ({len(state)}, {self.config.action_size}): one "
-                f"row per state, channels {self.config.action.names if self.config.action else 'none'}"
-            )
+        if action is not None:
+            self._check_actions(action, (len(state),))
         scaled = None if action is None else self.action_scale(action)[:, None]
         return self._step(state, scaled, None if present is None else present[:, None])
 
@@ -227,28 +228,64 @@ class WorldModel(nn.Module):
         return self._step(state, action[:, None])
 
     def _step(self, state: State, scaled: Tensor | None, present: Tensor | None = None) -> State:
-        """`step` with actions already standardised (B, 1, A)."""
-        ticks = state.tick[:, None]
-        hidden, stored = self.trunk(
-            state.latents[:, None], scaled, present, state.tick_s, ticks, state.memory or None
-        )
+        """`step` with actions already standardised (B, 1, A) and ``present`` (B, 1)."""
+        latents, tick = state.latents[:, None], state.tick[:, None]
+        hidden, memory = self.trunk(latents, scaled, present, state.tick_s, tick, state.memory)
         return State(
-            latents=state.latents + self._delta(hidden)[:, 0],
-            memory=remember(state.memory, stored, ticks) if stored else None,
+            latents=self._moved(latents, hidden)[:, 0],
+            memory=memory,
             tick=state.tick + 1,
             tick_s=state.tick_s,
             log_error=self.uncertainty(hidden)[:, 0],
         )
 
-    def _delta(self, hidden: Tensor) -> Tensor:
-        """Trunk output (B, T, M, E) -> change of the latents (B, T, N, D)."""
-        change = self.next_latents(hidden)
-        if self.config.size.packed:
-            return rearrange(change, "b t 1 (n d) -> b t n d", n=self.num_tokens)
-        return change
+    def _read(
+        self, latents: Tensor, scaled: Tensor | None, present: Tensor | None, seconds: Tensor
+    ) -> tuple[State, Tensor, Tensor]:
+        """Read T ticks at once, each with the action taken at it (B, T, A), standardised.
+
+        Returns:
+            The tick after them, imagined; and for every tick the latents foretold for the next one
+            (B, T, N, D) and the log error expected of those (B, T).
+        """
+        rows, ticks = latents.shape[:2]
+        ages = torch.arange(ticks, device=latents.device)[None]
+        hidden, memory = self.trunk(latents, scaled, present, seconds, ages)
+        foretold, log_error = self._moved(latents, hidden), self.uncertainty(hidden)
+        age = torch.full((rows,), ticks, device=latents.device)
+        return State(foretold[:, -1], memory, age, seconds, log_error[:, -1]), foretold, log_error
+
+    def _moved(self, latents: Tensor, hidden: Tensor) -> Tensor:
+        """latents (B, T, N, D) moved by what the trunk says (B, T, M, E); zero padding stays zero."""
+        return torch.addcmul(latents, self.next_latents(hidden).view(latents.shape), self.used)
+
+    def _seconds(self, tick_s: float | Tensor | None, latents: Tensor) -> Tensor:
+        """Seconds per tick of every row (B,)."""
+        seconds = torch.as_tensor(self.config.tick_s if tick_s is None else tick_s)
+        if not bool((seconds > 0).all()):
+            raise ConfigError(f"tick_s is {tick_s}; expected seconds between ticks, above zero")
+        return seconds.to(latents).expand(len(latents))
+
+    def _check_actions(self, actions: Tensor, rows: tuple[int, ...]) -> None:
+        if actions.shape != (*rows, self.config.action_size):
+            spec = self.config.action
+            channels = f"{list(spec.names) or spec.size} [{spec.unit}]" if spec else "none: it has no action"
+            raise ShapeError(
+                f"actions arrive as {tuple(actions.shape)}; expected {(*rows, self.config.action_size)}: one row per "
+                f"state, one tick less than the latents of a context, and this model's channels ({channels})"
+            )
+
+    def _check_latents(self, latents: Tensor, rows: tuple[int, ...]) -> None:
+        wanted = (*rows, self.num_tokens, self.config.size.latent_dim)
+        if latents.shape != wanted:
+            raise ShapeError(
+                f"latents arrive as {tuple(latents.shape)}; this model's are {wanted}: (rows, ticks, tokens, width), "
+                "without ticks for one observation. Use its own encode."
+            )
 
     def observe(self, state: State, latents: Tensor) -> State:
         """Replace the imagined present by what was really seen: latents (B, N, D) from `encode`."""
+        self._check_latents(latents, (len(state),))
         return replace(state, latents=latents, log_error=torch.full_like(state.log_error, float("-inf")))
 
     # -- looking --------------------------------------------------------------------------------------
@@ -287,46 +324,30 @@ class WorldModel(nn.Module):
         """Next-latent prediction: read ``context`` ticks, then imagine the rest open loop.
 
         Args:
-            batch: ``latents`` (B, T, N, D) from `encode`; ``action`` (B, T, A) in the robot's own units, or
-                absent; ``present`` (B, T) bool, or absent.
+            batch: ``latents`` (B, T, N, D) from `encode`; and where known ``action`` (B, T, A) in the robot's
+                own units, ``present`` (B, T) bool, False where a row carries no action, ``tick_s`` (B,).
             context: ticks given before imagination begins, 1 .. T - 1.
 
         Returns:
             ``prediction``: squared error in whitened latents, streams weighted equally, mean over ticks;
-            ``uncertainty``: likelihood of that error; ``total``: their sum.
+            ``uncertainty``: likelihood of that error; ``total``: the first plus a tenth of the second.
         """
-        latents, present = batch["latents"], batch.get("present")
+        latents, present, ticks = batch["latents"], batch.get("present"), batch["latents"].shape[1]
         action = self.action_scale(batch["action"]) if "action" in batch else None
-        rows, ticks = latents.shape[:2]
-        hidden = []
-        predicted = []
-        state = self.start(latents[:, :1])
-        if context > 1:
-            where = torch.arange(context - 1, device=latents.device).expand(rows, -1)
-            given = None if action is None else action[:, : context - 1]
-            known = None if present is None else present[:, : context - 1]
-            read, stored = self.trunk(latents[:, : context - 1], given, known, state.tick_s, where)
-            hidden.append(read)
-            predicted.append(latents[:, : context - 1] + self._delta(read))
-            state = replace(
-                state,
-                latents=latents[:, context - 1],
-                memory=remember(None, stored, where),
-                tick=state.tick + context - 1,
-            )
-        for t in range(context - 1, ticks - 1):
-            given = None if action is None else action[:, t : t + 1]
-            known = None if present is None else present[:, t : t + 1]
-            now = state.tick[:, None]
-            read, stored = self.trunk(state.latents[:, None], given, known, state.tick_s, now, state.memory)
-            hidden.append(read)
-            imagined = state.latents + self._delta(read)[:, 0]
-            predicted.append(imagined[:, None])
-            memory = remember(state.memory, stored, now)
-            state = replace(state, latents=imagined, memory=memory, tick=state.tick + 1)
-        error = ((torch.cat(predicted, dim=1) - latents[:, 1:]).square() * self.loss_weight).sum((-1, -2))
-        uncertainty = self.uncertainty.loss(torch.cat(hidden, dim=1), error)
+        seconds = self._seconds(batch.get("tick_s"), latents)
+        given = slice(0, context)
+        state, foretold, log_error = self._read(
+            latents[:, given], _at(action, given), _at(present, given), seconds
+        )
+        imagined, expected = [foretold], [log_error]
+        for t in range(context, ticks - 1):
+            now = slice(t, t + 1)
+            state = self._step(state, _at(action, now), _at(present, now))
+            imagined.append(state.latents[:, None])
+            expected.append(state.log_error[:, None])
+        error = (torch.cat(imagined, dim=1) - latents[:, 1:]).square().mul(self.loss_weight).sum((-1, -2))
         prediction = error.mean()
+        uncertainty = self.uncertainty.loss(torch.cat(expected, dim=1), error)
         return {"prediction": prediction, "uncertainty": uncertainty, "total": prediction + 0.1 * uncertainty}
 
     # -- keeping --------------------------------------------------------------------------------------
@@ -360,3 +381,7 @@ def _key(spec: StreamSpec) -> str:
 
 def _indices(tokens: slice) -> range:
     return range(tokens.start, tokens.stop)
+
+
+def _at(values: Tensor | None, ticks: slice) -> Tensor | None:
+    return None if values is None else values[:, ticks]

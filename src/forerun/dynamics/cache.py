@@ -1,7 +1,7 @@
 """What one rollout remembers: keys and values of past ticks, shared by forked candidates.
 
 Letters: B rows, P parents, F candidates per parent (B = P * F), M trunk tokens per tick, H heads, C channels
-per head, t past ticks, u own ticks.
+per head, t remembered ticks, u of them a row's own.
 """
 
 from __future__ import annotations
@@ -11,105 +11,93 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-EMPTY = -(10**6)
-"""Tick of a slot that holds nothing: always outside every attention window."""
-
 
 @dataclass(frozen=True)
 class Memory:
-    """Keys and values of one rollout: a shared past, and each row's own ticks since the last fork.
+    """Keys beside values of the newest ticks of B rows, oldest first, without gaps.
 
-    A fork multiplies ``fan`` and copies nothing of the past: P rows of past serve P * fan rows of state.
+    A fork copies nothing: the ticks so far become the ``past`` of P parents, which P * F candidates read, and
+    each candidate grows its ``own`` from there. Nothing is ever written in place, so siblings cannot meet.
 
     Args:
-        past: per time layer (keys, values), each (P, M, H, t, C).
-        past_ticks: (P, t) tick of each slot, ``EMPTY`` where there is none.
-        own: per time layer (keys, values), each (B, M, H, u, C).
-        own_ticks: (B, u).
-        fan: F, rows per parent; row r descends from parent r // fan.
+        own: per layer that looks back (B, u, M, 2, H, C).
+        past: per such layer (P, t - u, M, 2, H, C); None if no row shares anything.
+        empty: (P,) how many of the t oldest slots hold nothing, where rows of different age were joined; None if
+            all are filled.
     """
 
-    past: tuple[tuple[Tensor, Tensor], ...]
-    past_ticks: Tensor
-    own: tuple[tuple[Tensor, Tensor], ...]
-    own_ticks: Tensor
-    fan: int = 1
+    own: tuple[Tensor, ...]
+    past: tuple[Tensor, ...] | None = None
+    empty: Tensor | None = None
 
     def __len__(self) -> int:
         """Rows B."""
-        return self.own_ticks.shape[0]
+        return len(self.own[0])
+
+    @property
+    def ticks(self) -> int:
+        """Slots t of every row."""
+        return self.own[0].shape[1] + (self.past[0].shape[1] if self.past else 0)
+
+    @property
+    def fan(self) -> int:
+        """F, candidates per parent; row r descends from parent r // F."""
+        return len(self.own[0]) // len(self.past[0]) if self.past else 1
 
     def fork(self, count: int) -> Memory:
         """Every row becomes ``count`` neighbouring rows that share its past."""
         settled = self.settled()
-        rows = len(settled) * count
-        return replace(
-            settled,
-            own=tuple((_empty_like(k, rows), _empty_like(v, rows)) for k, v in settled.past),
-            own_ticks=settled.own_ticks.new_empty((rows, 0)),
-            fan=count,
-        )
+        own = tuple(z.new_empty((len(z) * count, 0, *z.shape[2:])) for z in settled.own)
+        return Memory(own=own, past=settled.own, empty=settled.empty)
 
     def settled(self) -> Memory:
-        """The same memory with every row's ticks in its past and nothing of its own; free if already so."""
-        if self.fan == 1 and self.own_ticks.shape[1] == 0:
-            return self
-        parents = torch.arange(len(self), device=self.own_ticks.device) // self.fan
-        return self._gather(parents, None)
+        """The same memory with nothing shared; free if nothing is."""
+        return self if self.past is None else self.select(torch.arange(len(self), device=self.own[0].device))
 
     def select(self, rows: Tensor) -> Memory:
         """Keep these rows, in this order (indices may repeat). Copies their past."""
-        return self._gather(rows // self.fan, rows)
+        own = tuple(z[rows] for z in self.own)
+        parents = rows // self.fan
+        if self.past is not None:
+            own = tuple(torch.cat([p[parents], z], dim=1) for p, z in zip(self.past, own, strict=True))
+        return Memory(own=own, empty=None if self.empty is None else self.empty[parents])
 
     def trim(self, ticks: int) -> Memory:
-        """Forget all but the newest ``ticks`` slots of every row."""
-        settled = self.settled()
-        return replace(
-            settled,
-            past=tuple((k[..., -ticks:, :], v[..., -ticks:, :]) for k, v in settled.past),
-            past_ticks=settled.past_ticks[:, -ticks:],
-        )
+        """Forget all but the newest ``ticks`` slots of every row. Copies nothing."""
+        surplus = self.ticks - ticks
+        if surplus <= 0:
+            return self
+        empty = None if self.empty is None else (self.empty - surplus).clamp_min(0)
+        shared = self.past[0].shape[1] if self.past else 0
+        if self.past is not None and surplus < shared:
+            return replace(self, past=tuple(z[:, surplus:] for z in self.past), empty=empty)
+        if empty is not None:
+            empty = empty.repeat_interleave(self.fan)
+        return Memory(own=tuple(z[:, surplus - shared :] for z in self.own), empty=empty)
 
-    def _gather(self, parents: Tensor, rows: Tensor | None) -> Memory:
-        def join(old: Tensor, new: Tensor) -> Tensor:
-            return torch.cat([old[parents], new if rows is None else new[rows]], dim=-2)
-
-        past = tuple(
-            (join(pk, ok), join(pv, ov))
-            for (pk, pv), (ok, ov) in zip(self.past, self.own, strict=True)
-        )  # fmt: skip
-        own_ticks = self.own_ticks if rows is None else self.own_ticks[rows]
-        return Memory(
-            past=past,
-            past_ticks=torch.cat([self.past_ticks[parents], own_ticks], dim=1),
-            own=tuple((_empty_like(k, len(parents)), _empty_like(v, len(parents))) for k, v in past),
-            own_ticks=own_ticks[:, :0],
-        )
+    def empty_slots(self) -> Tensor | None:
+        """(B, t + 1) bool for a tick that is about to be added: which slots hold nothing; None if all are filled."""
+        if self.empty is None:
+            return None
+        slots = torch.arange(self.ticks + 1, device=self.empty.device)
+        return (slots < self.empty[:, None]).repeat_interleave(self.fan, dim=0)
 
 
 def concatenate(memories: list[Memory]) -> Memory:
     """Rows of several memories, of any age, as one batch; shorter pasts are padded with empty slots."""
     settled = [m.settled() for m in memories]
-    longest = max(m.past_ticks.shape[1] for m in settled)
-
-    def pad(x: Tensor, dim: int, value: float) -> Tensor:
-        missing = longest - x.shape[dim]
-        shape = list(x.shape)
-        shape[dim] = missing
-        return x if not missing else torch.cat([x.new_full(shape, value), x], dim=dim)
-
-    layers = range(len(settled[0].past))
-    past = tuple(
-        tuple(torch.cat([pad(m.past[i][part], -2, 0.0) for m in settled]) for part in (0, 1)) for i in layers
+    longest = max(m.ticks for m in settled)
+    own = tuple(
+        torch.cat([_pad(z, longest) for z in layer]) for layer in zip(*(m.own for m in settled), strict=True)
     )
-    ticks = torch.cat([pad(m.past_ticks, 1, EMPTY) for m in settled])
-    return Memory(
-        past=past,  # type: ignore[arg-type]
-        past_ticks=ticks,
-        own=tuple((_empty_like(k, len(ticks)), _empty_like(v, len(ticks))) for k, v in past),
-        own_ticks=ticks[:, :0],
-    )
+    if all(m.ticks == longest and m.empty is None for m in settled):
+        return Memory(own=own)
+    device = own[0].device
+    missing = [torch.full((len(m),), longest - m.ticks, device=device) for m in settled]
+    empty = [n if m.empty is None else n + m.empty for n, m in zip(missing, settled, strict=True)]
+    return Memory(own=own, empty=torch.cat(empty))
 
 
-def _empty_like(x: Tensor, rows: int) -> Tensor:
-    return x.new_empty((rows, *x.shape[1:-2], 0, x.shape[-1]))
+def _pad(kv: Tensor, ticks: int) -> Tensor:
+    missing = ticks - kv.shape[1]
+    return torch.cat([kv.new_zeros((len(kv), missing, *kv.shape[2:])), kv], dim=1) if missing else kv

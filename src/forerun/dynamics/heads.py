@@ -95,7 +95,10 @@ class GoalHeads(nn.Module):
 
 
 class Uncertainty(nn.Module):
-    """Predicted log of the squared error of the next latents, from the trunk's hidden state."""
+    """Predicted log of the squared error of the next latents, from the trunk's hidden state.
+
+    Gradients stay in this head: a trunk that could lower its doubt would learn to be sure, not to be right.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -104,9 +107,10 @@ class Uncertainty(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden (..., M, E) -> (...) log mean squared error expected in whitened latents."""
-        return self.out(hidden.mean(-2))[..., 0]
+        return self.out(hidden.detach()).mean((-2, -1))
 
-    def loss(self, hidden: Tensor, squared_error: Tensor) -> Tensor:
-        """Gaussian likelihood of the errors that occurred; gradients stay in this head."""
-        log_error = self(hidden.detach())
-        return (squared_error.detach() * (-log_error).exp() + log_error).mean() + F.relu(-log_error - 20).mean()
+    @staticmethod
+    def loss(log_error: Tensor, squared_error: Tensor) -> Tensor:
+        """Gaussian likelihood of the errors that occurred; both of the same shape."""
+        likelihood = squared_error.detach() * (-log_error).exp() + log_error
+        return likelihood.mean() + F.relu(-log_error - 20).mean()

@@ -6,16 +6,39 @@ N), E trunk width, A action size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from forerun.config import SizeConfig
 from forerun.dynamics.cache import Memory
-from forerun.layers import Modulation, SpaceAttention, TimeAttention, mlp
+from forerun.layers import Modulation, Rotary, SpaceAttention, TimeAttention, Turn, mlp
 
-KV = tuple[Tensor, Tensor]
+
+@dataclass(frozen=True)
+class Sight:
+    """What one call of the trunk may look back at: worked out once, for all layers.
+
+    Args:
+        by: how far each tick turns its queries and keys.
+        visible: (T, T) bool, which tick of a context sees which; unused with a memory.
+        memory: what earlier ticks left behind; then one tick is added to it.
+        empty: (B, t + 1) bool, its slots that hold nothing, or None.
+    """
+
+    by: Turn
+    visible: Tensor
+    memory: Memory | None
+    empty: Tensor | None
+
+    def back(self, attention: TimeAttention, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """x (B, T, M, E) -> what it sees, and the keys and values to remember."""
+        if self.memory is None:
+            return attention.read(x, self.by, self.visible)
+        past = self.memory.past[layer] if self.memory.past else None
+        return attention.recall(x, self.by, self.memory.own[layer], past, self.empty)
 
 
 class Block(nn.Module):
@@ -28,28 +51,20 @@ class Block(nn.Module):
         self.time = TimeAttention(width, size.heads) if time else None
         self.mlp = mlp(width, size.mlp_ratio * width, width)
         self.modulation = Modulation(condition, width, branches=1 + space + time)
-        self.window = size.window
 
-    def forward(
-        self, x: Tensor, condition: Tensor, ticks: Tensor, memory: Memory | None, layer: int
-    ) -> tuple[Tensor, KV | None]:
-        """x (B, T, M, E) -> the same shape, and this layer's new keys and values if it looks back in time."""
+    def forward(self, x: Tensor, condition: Tensor, sight: Sight, layer: int) -> tuple[Tensor, Tensor | None]:
+        """x (B, T, M, E) -> the same shape, and what to remember if this layer looks back in time."""
         branches = iter(self.modulation(condition))
-        stored = None
+        remembered = None
         if self.space is not None:
             shift, scale, gate = next(branches)
-            x = x + gate * self.space(_modulate(x, shift, scale))
+            x = torch.addcmul(x, gate, self.space(_modulate(x, shift, scale)))
         if self.time is not None:
             shift, scale, gate = next(branches)
-            q, k, v = self.time.project(_modulate(x, shift, scale), ticks)
-            if memory is None:
-                attended = F.scaled_dot_product_attention(q, k, v, attn_mask=_causal(ticks, ticks, self.window))
-            else:
-                attended = _attend_memory(q, k, v, ticks, memory, layer, self.window)
-            x = x + gate * self.time.merge(attended)
-            stored = (k, v)
+            seen, remembered = sight.back(self.time, _modulate(x, shift, scale), layer)
+            x = torch.addcmul(x, gate, seen)
         shift, scale, gate = next(branches)
-        return x + gate * self.mlp(_modulate(x, shift, scale)), stored
+        return torch.addcmul(x, gate, self.mlp(_modulate(x, shift, scale))), remembered
 
 
 class Trunk(nn.Module):
@@ -70,6 +85,7 @@ class Trunk(nn.Module):
             Block(size, condition, space=not size.packed, time=time) for time in times
         )
         self.norm = nn.LayerNorm(size.width)
+        self.rotary = Rotary(size.width // size.heads)
 
     def forward(
         self,
@@ -79,29 +95,42 @@ class Trunk(nn.Module):
         tick_s: Tensor,
         ticks: Tensor,
         memory: Memory | None = None,
-    ) -> tuple[Tensor, list[KV]]:
-        """Read T ticks at once, or continue from ``memory``.
+    ) -> tuple[Tensor, Memory | None]:
+        """Read a context of T ticks, or add one tick to a memory.
 
         Args:
-            latents: (B, T, N, D), whitened.
+            latents: (B, T, N, D), whitened; T is 1 with a memory.
             action: (B, T, A) standardised, taken at each tick; None if this robot's actions are unknown.
             present: (B, T) bool, False where a row carries no action; None if all do.
             tick_s: (B,) seconds between ticks.
-            ticks: (B, T) age of each tick in its own row.
+            ticks: (B, T) or (1, T), age of each tick in its own row.
             memory: what earlier ticks left behind.
 
         Returns:
-            hidden (B, T, M, E), and the keys and values of each layer that looks back.
+            hidden (B, T, M, E), and the memory that the next tick needs.
         """
-        x = rearrange(latents, "b t n d -> b t 1 (n d)") if self.size.packed else latents
+        x = latents.flatten(2)[:, :, None] if self.size.packed else latents
         x = self.embed(x) + self.place
-        condition = self.condition(latents.shape[:2], action, present, tick_s)
-        stored: list[KV] = []
+        condition = F.silu(self.condition(latents.shape[:2], action, present, tick_s))
+        sight = Sight(
+            by=self.rotary(ticks),
+            visible=_causal(latents.shape[1], self.size.window, x.device),
+            memory=memory,
+            empty=memory.empty_slots() if memory else None,
+        )
+        kept: list[Tensor] = []
         for block in self.blocks:
-            x, kv = block(x, condition, ticks, memory, len(stored))
-            if kv is not None:
-                stored.append(kv)
-        return self.norm(x), stored
+            x, remembered = block(x, condition, sight, len(kept))
+            if remembered is not None:
+                kept.append(remembered)
+        return self.norm(x), self._remember(memory, kept)
+
+    def _remember(self, memory: Memory | None, kept: list[Tensor]) -> Memory | None:
+        """Only what the next tick can see: the window less that tick itself."""
+        if not kept:
+            return None
+        grown = replace(memory, own=tuple(kept)) if memory else Memory(own=tuple(kept))
+        return grown.trim(self.size.window - 1)
 
     def condition(
         self, shape: torch.Size, action: Tensor | None, present: Tensor | None, tick_s: Tensor
@@ -116,42 +145,12 @@ class Trunk(nn.Module):
         return done + length
 
 
-def remember(memory: Memory | None, stored: list[KV], ticks: Tensor) -> Memory:
-    """Append the newest ticks' keys and values to each row's own memory; with none yet, they become the past."""
-    if memory is None:
-        empty = tuple((k[..., :0, :], v[..., :0, :]) for k, v in stored)
-        return Memory(past=tuple(stored), past_ticks=ticks, own=empty, own_ticks=ticks[:, :0])
-    own = tuple(
-        (torch.cat([ok, k], dim=-2), torch.cat([ov, v], dim=-2))
-        for (ok, ov), (k, v) in zip(memory.own, stored, strict=True)
-    )
-    return Memory(memory.past, memory.past_ticks, own, torch.cat([memory.own_ticks, ticks], dim=1), memory.fan)
-
-
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+    normed = F.layer_norm(x, x.shape[-1:])
+    return torch.addcmul(normed + shift, normed, scale)
 
 
-def _causal(queries: Tensor, keys: Tensor, window: int) -> Tensor:
-    """(B, 1, 1, T, t) bool: a query sees its own tick and the window before it."""
-    distance = queries[:, :, None] - keys[:, None, :]
-    return ((distance >= 0) & (distance < window))[:, None, None]
-
-
-def _attend_memory(
-    q: Tensor, k: Tensor, v: Tensor, ticks: Tensor, memory: Memory, layer: int, window: int
-) -> Tensor:
-    """Attend to the shared past and to the row's own ticks, without copying the past per candidate."""
-    past_k, past_v = memory.past[layer]
-    own_k, own_v = (torch.cat([old, new], dim=-2) for old, new in zip(memory.own[layer], (k, v), strict=True))
-    own_ticks = torch.cat([memory.own_ticks, ticks], dim=1)
-    fan, t, steps = memory.fan, past_k.shape[-2], q.shape[-2]
-    q = q * q.shape[-1] ** -0.5
-    shared = rearrange(q, "(p f) m h s c -> p m h (f s) c", f=fan)
-    past_scores = rearrange(shared @ past_k.transpose(-1, -2), "p m h (f s) t -> (p f) m h s t", f=fan)
-    scores = torch.cat([past_scores, q @ own_k.transpose(-1, -2)], dim=-1)
-    past_ticks = memory.past_ticks.repeat_interleave(fan, dim=0)
-    visible = _causal(ticks, torch.cat([past_ticks, own_ticks], dim=1), window)
-    weights = scores.masked_fill(~visible, float("-inf")).softmax(dim=-1)
-    from_past = rearrange(weights[..., :t], "(p f) m h s t -> p m h (f s) t", f=fan) @ past_v
-    return rearrange(from_past, "p m h (f s) c -> (p f) m h s c", f=fan, s=steps) + weights[..., t:] @ own_v
+def _causal(ticks: int, window: int, device: torch.device) -> Tensor:
+    """(T, T) bool: a tick sees itself and the window before it."""
+    every = torch.ones(ticks, ticks, dtype=torch.bool, device=device)
+    return every.tril() & every.triu(1 - window)
