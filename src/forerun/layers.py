@@ -6,18 +6,20 @@ F candidates per parent (B = P * F), t remembered ticks, u of them a row's own.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Turn = tuple[Tensor, Tensor]
-"""Factors of a rotary embedding for queries, keys and values: cosines, signed sines, each (R, T, 1, 3, 1, C)."""
+"""Cosines and signed sines for queries, keys and values, each (R, T, 1, 3, 1, C); see `Rotary`."""
 
 
 def mlp(*widths: int, norm: bool = False) -> nn.Sequential:
     """Linear layers with GELU between; with ``norm`` a LayerNorm before each GELU."""
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(a, b))
         if i < len(widths) - 2:
             if norm:
@@ -41,7 +43,7 @@ class Rotary(nn.Module):
         self.register_buffer("scale", scale[:, None, None], persistent=False)
 
     def forward(self, ticks: Tensor) -> Turn:
-        """Ticks (R, T): queries and keys turn, values do not, and queries are scaled for attention as well."""
+        """Ticks (R, T): queries and keys turn, values do not; queries are scaled for attention as well."""
         angle = ticks[:, :, None, None, None, None] * self.frequency
         return angle.cos() * self.scale, angle.sin() * self.scale
 

@@ -153,13 +153,18 @@ class WorldModel(nn.Module):
         values = observation.get(spec.name)
         if values is None:
             raise ShapeError(
-                f"stream '{spec.name}' is missing; the observation holds {sorted(observation)}. This model was "
-                f"trained on {[s.name for s in self.config.streams]}: give every one of them."
+                f"stream '{spec.name}' is missing; the observation holds {sorted(observation)}. This model "
+                f"was trained on {[s.name for s in self.config.streams]}: give every one of them."
             )
         if tuple(values.shape[2:]) != spec.shape:
             raise ShapeError(
-                f"stream '{spec.name}' arrives with shape {tuple(values.shape[2:])} after (rows, ticks); this "
-                f"model was trained on {spec.shape} [{spec.unit}]. Record or resize to that shape."
+                f"stream '{spec.name}' arrives with shape {tuple(values.shape[2:])} after (rows, ticks); "
+                f"this model was trained on {spec.shape} [{spec.unit}]. Record or resize to that shape."
+            )
+        if spec.kind == "video" and values.dtype != torch.uint8:
+            raise ShapeError(
+                f"stream '{spec.name}' arrives as {values.dtype}; expected uint8 RGB, 0..255, as recorded. "
+                "The model centres pictures itself."
             )
         encoder = self.encoder(spec)
         if spec.kind != "video":
@@ -168,7 +173,7 @@ class WorldModel(nn.Module):
         return flat.unflatten(0, values.shape[:2])
 
     def goal(self, latents: Tensor) -> Tensor:
-        """What of one tick's latents (..., N, D) makes a goal: the pictures' (..., Z), nothing the robot feels."""
+        """What of one tick's latents (..., N, D) makes a goal (..., Z): pictures, nothing the robot feels."""
         return latents[..., self.goal_tokens, :].flatten(-2)
 
     def encoder(self, spec: StreamSpec) -> nn.Module:
@@ -271,16 +276,16 @@ class WorldModel(nn.Module):
             spec = self.config.action
             channels = f"{list(spec.names) or spec.size} [{spec.unit}]" if spec else "none: it has no action"
             raise ShapeError(
-                f"actions arrive as {tuple(actions.shape)}; expected {(*rows, self.config.action_size)}: one row per "
-                f"state, one tick less than the latents of a context, and this model's channels ({channels})"
+                f"actions arrive as {tuple(actions.shape)}; expected {(*rows, self.config.action_size)}: one "
+                f"row per state, one tick less than a context has latents, this model's channels ({channels})"
             )
 
     def _check_latents(self, latents: Tensor, rows: tuple[int, ...]) -> None:
         wanted = (*rows, self.num_tokens, self.config.size.latent_dim)
         if latents.shape != wanted:
             raise ShapeError(
-                f"latents arrive as {tuple(latents.shape)}; this model's are {wanted}: (rows, ticks, tokens, width), "
-                "without ticks for one observation. Use its own encode."
+                f"latents arrive as {tuple(latents.shape)}; expected {wanted}: this model's (rows, ticks, "
+                "tokens, width), without ticks for one observation. Use its own encode."
             )
 
     def observe(self, state: State, latents: Tensor) -> State:
@@ -307,7 +312,7 @@ class WorldModel(nn.Module):
         return out
 
     def predict(self, state: State) -> dict[str, Tensor]:
-        """Heads on the present tick: ``uncertainty`` (B,), expected mean squared error of whitened latents."""
+        """Heads on the present tick: ``uncertainty`` (B,), expected squared error of whitened latents."""
         return {"uncertainty": state.log_error.exp()}
 
     def distance(self, state: State, goal: Tensor) -> Tensor:
@@ -363,8 +368,8 @@ class WorldModel(nn.Module):
         tensors, config = checkpoint.load(Path(directory))
         if config.get("format") != FORMAT:
             raise CheckpointError(
-                f"the checkpoint says format '{config.get('format')}'; this version of forerun reads '{FORMAT}'. "
-                f"Train again, or install the version that wrote it. Path: {directory}"
+                f"the checkpoint says format '{config.get('format')}'; this version of forerun reads "
+                f"'{FORMAT}'. Train again, or install the version that wrote it. Path: {directory}"
             )
         model = cls(ModelConfig.from_json(config["model"]))
         checkpoint.load_into(model, tensors, Path(directory))

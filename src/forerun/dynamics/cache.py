@@ -22,8 +22,8 @@ class Memory:
     Args:
         own: per layer that looks back (B, u, M, 2, H, C).
         past: per such layer (P, t - u, M, 2, H, C); None if no row shares anything.
-        empty: (P,) how many of the t oldest slots hold nothing, where rows of different age were joined; None if
-            all are filled.
+        empty: (P,) how many of the t oldest slots hold nothing, where rows of different age were joined; None
+            if all are filled.
     """
 
     own: tuple[Tensor, ...]
@@ -76,7 +76,7 @@ class Memory:
         return Memory(own=tuple(z[:, surplus - shared :] for z in self.own), empty=empty)
 
     def empty_slots(self) -> Tensor | None:
-        """(B, t + 1) bool for a tick that is about to be added: which slots hold nothing; None if all are filled."""
+        """(B, t + 1) bool once a tick is added: which slots hold nothing; None if all are filled."""
         if self.empty is None:
             return None
         slots = torch.arange(self.ticks + 1, device=self.empty.device)

@@ -65,9 +65,9 @@ class GoalHeads(nn.Module):
         """One step on transitions.
 
         Args:
-            batch: ``z``, ``next_z`` (B, Z); ``goal`` (B, G) from the same place, from later in the episode or from
-                anywhere; ``reached`` (B,) bool, the goal is here; ``ahead`` (B,) bool, it lies ahead in the
-                episode, so the action (B, A) taken was a step on a way to it.
+            batch: ``z``, ``next_z`` (B, Z); ``goal`` (B, G) from the same place, from later in the episode or
+                from anywhere; ``reached`` (B,) bool, the goal is here; ``ahead`` (B,) bool, it lies ahead in
+                the episode, so the action (B, A) taken was a step on a way to it.
         """
         c = self.config
         pair = torch.cat([batch["z"], batch["goal"]], dim=-1)
