@@ -31,6 +31,9 @@ def mlp(*widths: int, norm: bool = False) -> nn.Sequential:
 class Rotary(nn.Module):
     """Rotary position embedding over time (Su et al. 2021); ticks look alike again after some 600."""
 
+    frequency: Tensor
+    scale: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2

@@ -12,7 +12,7 @@ Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action siz
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,68 +20,25 @@ from torch import Tensor, nn
 
 from forerun import checkpoint
 from forerun.config import ModelConfig
-from forerun.dynamics.cache import Memory, concatenate
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
+from forerun.dynamics.state import State, join
 from forerun.dynamics.transformer import Trunk
 from forerun.encoders.proprio import Standardise, VectorCode
 from forerun.encoders.video import Centre, VideoDecoder, video_encoder
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
+__all__ = ["State", "WorldModel", "join"]
+
 FORMAT = "forerun-world-model-1"
-
-
-@dataclass(frozen=True)
-class State:
-    """B imagined worlds, each at its own age.
-
-    Args:
-        latents: (B, N, D) whitened latents of the present tick.
-        memory: what the ticks before it left behind.
-        tick: (B,) age of each row in ticks.
-        tick_s: (B,) seconds per tick.
-        log_error: (B,) predicted log mean squared error of these latents; -inf for observed ones.
-    """
-
-    latents: Tensor
-    memory: Memory | None
-    tick: Tensor
-    tick_s: Tensor
-    log_error: Tensor
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def fork(self, count: int) -> State:
-        """Each row becomes ``count`` neighbouring rows; they share its past, which is not copied."""
-        rows = {name: getattr(self, name).repeat_interleave(count, dim=0) for name in _ROW_FIELDS}
-        return State(memory=self.memory.fork(count) if self.memory else None, **rows)
-
-    def select(self, rows: Tensor) -> State:
-        """Keep these rows, in this order: indices, which may repeat, or a mask (B,)."""
-        if rows.dtype == torch.bool:
-            rows = rows.nonzero()[:, 0]
-        kept = {name: getattr(self, name)[rows] for name in _ROW_FIELDS}
-        return State(memory=self.memory.select(rows) if self.memory else None, **kept)
-
-    def trim(self, ticks: int) -> State:
-        """Forget all but the newest ``ticks`` of the past."""
-        return replace(self, memory=self.memory.trim(ticks) if self.memory else None)
-
-
-_ROW_FIELDS = ("latents", "tick", "tick_s", "log_error")
-
-
-def join(states: list[State]) -> State:
-    """Rows of several states, of any age, as one batch."""
-    memories = [s.memory for s in states if s.memory is not None]
-    if 0 < len(memories) < len(states):
-        raise ConfigError("cannot join states with and without a past; step or start each of them first")
-    rows = {name: torch.cat([getattr(s, name) for s in states]) for name in _ROW_FIELDS}
-    return State(memory=concatenate(memories) if memories else None, **rows)
 
 
 class WorldModel(nn.Module):
     """A robot's world: encoders, trunk, decoders and heads of one `ModelConfig`."""
+
+    white_mean: Tensor
+    white_std: Tensor
+    loss_weight: Tensor
+    used: Tensor
 
     def __init__(self, config: ModelConfig, goal: GoalConfig | None = None) -> None:
         super().__init__()
@@ -93,46 +50,46 @@ class WorldModel(nn.Module):
         self.tokens: dict[str, slice] = {}
         first = 0
         for spec in config.streams:
-            if spec.kind == "video":
-                self.centres[_key(spec)] = Centre(spec.shape[0])
-                self.encoders[_key(spec)] = video_encoder(size, spec.shape[0])
-                self.decoders[_key(spec)] = VideoDecoder(size, spec.shape[0])
-                count = size.video_tokens
-            else:
-                self.encoders[_key(spec)] = VectorCode(spec.size, size.latent_dim, spec.name)
-                count = self.encoders[_key(spec)].tokens
+            count = self._add_stream(spec)
             self.tokens[spec.name] = slice(first, first + count)
             first += count
-        self.num_tokens = first
+        self.num_tokens: int = first
         self.action_scale = Standardise(max(config.action_size, 1))
         self.trunk = Trunk(size, first, config.action_size)
         self.next_latents = nn.Linear(size.width, (first if size.packed else 1) * size.latent_dim)
         nn.init.zeros_(self.next_latents.weight)
         self.uncertainty = Uncertainty(size.width)
-        self.goal_tokens = [
-            i for s in (config.video or config.streams) for i in _indices(self.tokens[s.name])
-        ]
-        self.goals = GoalHeads(
-            first * size.latent_dim,
-            len(self.goal_tokens) * size.latent_dim,
-            config.action_size,
-            size.head_width,
-            goal,
-        )
+        seen = [self.tokens[s.name] for s in config.video or config.streams]
+        self.goal_tokens = [i for part in seen for i in range(part.start, part.stop)]
+        goal_size = len(self.goal_tokens) * size.latent_dim
+        self.goals = GoalHeads(first * size.latent_dim, goal_size, config.action_size, size.head_width, goal)
         self.register_buffer("white_mean", torch.zeros(first, size.latent_dim))
         self.register_buffer("white_std", torch.ones(first, size.latent_dim))
         self.register_buffer("loss_weight", self._loss_weight(), persistent=False)
         self.register_buffer("used", (self.loss_weight > 0).float(), persistent=False)
 
+    def _add_stream(self, spec: StreamSpec) -> int:
+        """Make the encoder and decoder of a stream; returns how many latent tokens it takes."""
+        size, key = self.config.size, _key(spec)
+        if spec.kind == "video":
+            self.centres[key] = Centre(spec.shape[0])
+            self.encoders[key] = video_encoder(size, spec.shape[0])
+            self.decoders[key] = VideoDecoder(size, spec.shape[0])
+            return size.video_tokens
+        code = VectorCode(spec.size, size.latent_dim, spec.name)
+        self.encoders[key] = code
+        return code.tokens
+
     def _loss_weight(self) -> Tensor:
         """(N, D): streams count equally, zero padding not at all; sums to one."""
-        weight = torch.zeros(self.num_tokens, self.config.size.latent_dim)
+        parts = []
         for spec in self.config.streams:
-            part = weight[self.tokens[spec.name]].flatten()
-            used = part.numel() if spec.kind == "video" else spec.size
+            tokens = self.tokens[spec.name]
+            part = torch.zeros((tokens.stop - tokens.start) * self.config.size.latent_dim)
+            used = len(part) if spec.kind == "video" else spec.size
             part[:used] = 1.0 / used
-            weight[self.tokens[spec.name]] = part.unflatten(0, (-1, weight.shape[1]))
-        return weight / len(self.config.streams)
+            parts.append(part)
+        return torch.cat(parts).unflatten(0, (self.num_tokens, -1)) / len(self.config.streams)
 
     # -- seeing ---------------------------------------------------------------------------------------
 
@@ -304,11 +261,11 @@ class WorldModel(nn.Module):
         raw = latents * self.white_std + self.white_mean
         out = {}
         for spec in self.config.streams:
-            part = raw[:, self.tokens[spec.name]]
-            if spec.kind == "video":
-                out[spec.name] = self.centre(spec).inverse(self.decoder(spec)(part))
+            part, code = raw[:, self.tokens[spec.name]], self.encoder(spec)
+            if isinstance(code, VectorCode):
+                out[spec.name] = code.decode(part)
             else:
-                out[spec.name] = self.encoders[_key(spec)].decode(part)
+                out[spec.name] = self.centre(spec).inverse(self.decoder(spec)(part))
         return out
 
     def predict(self, state: State) -> dict[str, Tensor]:
@@ -382,10 +339,6 @@ class WorldModel(nn.Module):
 
 def _key(spec: StreamSpec) -> str:
     return spec.name.replace(".", "/")
-
-
-def _indices(tokens: slice) -> range:
-    return range(tokens.start, tokens.stop)
 
 
 def _at(values: Tensor | None, ticks: slice) -> Tensor | None:

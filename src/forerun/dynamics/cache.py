@@ -47,8 +47,11 @@ class Memory:
     def fork(self, count: int) -> Memory:
         """Every row becomes ``count`` neighbouring rows that share its past."""
         settled = self.settled()
-        own = tuple(z.new_empty((len(z) * count, 0, *z.shape[2:])) for z in settled.own)
-        return Memory(own=own, past=settled.own, empty=settled.empty)
+        return replace(self.blank(len(self) * count), past=settled.own, empty=settled.empty)
+
+    def blank(self, rows: int) -> Memory:
+        """A memory of the same kind that holds no ticks."""
+        return Memory(own=tuple(z.new_empty((rows, 0, *z.shape[2:])) for z in self.own))
 
     def settled(self) -> Memory:
         """The same memory with nothing shared; free if nothing is."""
