@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,50 +24,103 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 def replacing(directory: Path) -> Iterator[Path]:
     """Write a folder under a temporary name, then swap it in: readers see the old or the new, never half.
 
+    Two folders cannot be exchanged in one move everywhere: a kill between the two renames leaves the old one
+    under its retired name, where `present` finds it.
+
     Raises:
-        StorageError: the disk is full or the place is not writable; whatever stood there is untouched.
+        StorageError: the disk is full, the place is not writable, or what stands there is no checkpoint;
+            it is untouched then.
     """
-    draft = directory.with_name(f".{directory.name}.draft-{os.getpid()}")
-    retired = directory.with_name(f".{directory.name}.old-{os.getpid()}")
+    directory = directory.resolve()
+    draft = _draft(directory)
     try:
+        present(directory)
+        _check_replaceable(directory)
         shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(_retired(directory), ignore_errors=True)
         draft.mkdir(parents=True)
         yield draft
+        for file in draft.iterdir():
+            _settle(file)
         if directory.exists():
-            directory.rename(retired)
+            directory.rename(_retired(directory))
         draft.rename(directory)
-        shutil.rmtree(retired, ignore_errors=True)
-    except (OSError, SafetensorError) as cause:
+        shutil.rmtree(_retired(directory), ignore_errors=True)
+    except BaseException as cause:
         shutil.rmtree(draft, ignore_errors=True)
-        if retired.exists() and not directory.exists():
-            retired.rename(directory)
-        raise storage_error(cause, directory) from cause
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        present(directory)
+        if isinstance(cause, OSError | SafetensorError) and not isinstance(cause, StorageError):
+            raise storage_error(cause, directory) from cause
         raise
+
+
+def _check_replaceable(directory: Path) -> None:
+    """Only a checkpoint may be replaced: whatever else stands there is somebody's work."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise StorageError(
+            f"could not write {directory.name}: a file of that name stands there; expected a checkpoint or "
+            f"nothing. Move it away, or choose another place. Path: {directory}"
+        )
+    others = sorted({p.name for p in directory.iterdir()} - {WEIGHTS, CONFIG})
+    if others:
+        raise StorageError(
+            f"could not write {directory.name}: the folder holds {others[:3]}, which would be lost; expected "
+            f"a checkpoint or nothing. Move them away, or choose another place. Path: {directory}"
+        )
+
+
+def present(directory: Path) -> bool:
+    """Whether the folder is there, after putting back one that a kill caught between two names."""
+    directory = directory.resolve()
+    if not directory.exists() and _retired(directory).is_dir():
+        try:
+            _retired(directory).rename(directory)
+        except OSError as cause:
+            raise storage_error(cause, directory) from cause
+    return directory.exists()
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.draft")
+
+
+def _retired(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _settle(file: Path) -> None:
+    """Wait until the file is on the disk: a rename must not overtake its contents when the power fails."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file atomically, making its folder; StorageError if that fails."""
-    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
+    draft = _draft(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(text)
+        _settle(draft)
         draft.replace(path)
     except OSError as cause:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise storage_error(cause, path) from cause
 
 
 def storage_error(cause: Exception, path: Path) -> StorageError:
     """Say what a failed write means for the person who asked for it."""
-    text = str(cause)
-    if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in text:
+    number = getattr(cause, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(cause):
         reason = "the disk is full; free some space and run the same command again, it will resume"
-    elif getattr(cause, "errno", None) in (errno.EACCES, errno.EROFS, errno.EPERM):
+    elif number in (errno.EACCES, errno.EROFS, errno.EPERM):
         reason = "the folder is not writable; choose another --out"
+    elif number in (errno.EEXIST, errno.ENOTDIR):
+        reason = "a file stands where a folder is needed; move it away or choose another --out"
     else:
-        reason = f"{text}; check the disk and run the same command again"
+        reason = f"{cause}; check the disk and run the same command again"
     return StorageError(f"could not write {path.name}: {reason}. Nothing was half-written. Path: {path}")
 
 
@@ -80,22 +133,31 @@ def save(directory: Path, tensors: Mapping[str, Tensor], config: dict[str, Any])
 
 def load(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a folder written by `save`; anything else raises CheckpointError."""
+    present(directory)
     for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
-            found = sorted(p.name for p in directory.iterdir())[:8] if directory.is_dir() else "no such folder"
+            found = (
+                sorted(p.name for p in directory.iterdir())[:8] if directory.is_dir() else "no such folder"
+            )
             raise CheckpointError(
-                f"no forerun checkpoint here: {name} is missing (found: {found}). A checkpoint is a folder with "
-                f"{CONFIG} and {WEIGHTS}; forerun train writes one as RUN/model. Path: {directory}"
+                f"no forerun checkpoint here: {name} is missing ({found}). A checkpoint is a folder "
+                f"with {CONFIG} and {WEIGHTS}; forerun train writes one as RUN/model. Path: {directory}"
             )
     try:
         config = json.loads((directory / CONFIG).read_text())
         tensors = load_file(directory / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as cause:
-        raise CheckpointError(
-            f"the checkpoint is corrupt or not a forerun checkpoint ({cause}); expected JSON and safetensors. "
-            f"Copy it again, or train again. Path: {directory}"
-        ) from cause
+    except (ValueError, OSError, SafetensorError) as cause:  # ValueError: neither JSON nor text
+        raise _unreadable(str(cause), directory) from cause
+    if not isinstance(config, dict):
+        raise _unreadable(f"{CONFIG} holds {type(config).__name__}, not an object", directory)
     return tensors, config
+
+
+def _unreadable(found: str, directory: Path) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint is corrupt or not forerun's ({found}); expected JSON and safetensors. Copy it "
+        f"again, or train again. Path: {directory}"
+    )
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
@@ -103,14 +165,14 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) ->
     own = module.state_dict()
     missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     misshapen = [
-        f"{k} {tuple(tensors[k].shape)} for {tuple(own[k].shape)}"
-        for k in own.keys() & tensors.keys()
+        f"{k} is {tuple(tensors[k].shape)}, expected {tuple(own[k].shape)}"
+        for k in sorted(own.keys() & tensors.keys())
         if own[k].shape != tensors[k].shape
     ]
     if missing or foreign or misshapen:
         raise CheckpointError(
-            f"the weights do not fit this model: {len(missing)} missing {missing[:3]}, {len(foreign)} unknown "
-            f"{foreign[:3]}, {len(misshapen)} of another shape {misshapen[:3]}. The checkpoint belongs to another "
-            f"size, robot or version. Path: {source}"
+            f"the weights do not fit this model: {len(missing)} missing {missing[:3]}, {len(foreign)} "
+            f"unknown {foreign[:3]}, {len(misshapen)} of another shape {misshapen[:3]}. The checkpoint is "
+            f"of another size, robot or version: use the one of this model, or train again. Path: {source}"
         )
     module.load_state_dict(dict(tensors))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -328,7 +329,7 @@ class WorldModel(nn.Module):
                 f"the checkpoint says format '{config.get('format')}'; this version of forerun reads "
                 f"'{FORMAT}'. Train again, or install the version that wrote it. Path: {directory}"
             )
-        model = cls(ModelConfig.from_json(config["model"]))
+        model = cls(_described(config, Path(directory)))
         checkpoint.load_into(model, tensors, Path(directory))
         return model.eval()
 
@@ -339,6 +340,19 @@ class WorldModel(nn.Module):
 
 def _key(spec: StreamSpec) -> str:
     return spec.name.replace(".", "/")
+
+
+def _described(config: dict[str, Any], source: Path) -> ModelConfig:
+    """The `ModelConfig` inside a checkpoint's config.json."""
+    try:
+        return ModelConfig.from_json(config["model"])
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise CheckpointError(
+            f"config.json of the checkpoint does not describe a model ({type(cause).__name__}: {cause}); expected "
+            f"what forerun wrote there. Copy the checkpoint again, or train again. Path: {source}"
+        ) from cause
 
 
 def _at(values: Tensor | None, ticks: slice) -> Tensor | None:
