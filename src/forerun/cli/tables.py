@@ -42,10 +42,10 @@ def prediction_table(
             cells = [_cell(error, quantity, intervals) for error in errors]
             table.add_row(Text(label or ""), method, *cells)
         table.add_section()
-    few = len(prediction.episodes) < 2
+    episodes = len(prediction.episodes)
     note = (
-        f"{prediction.num_clips} clips of {len(prediction.episodes)} {what}, after {prediction.context} ticks "
-        f"of context; {'no interval from a single episode' if few else '95 % intervals over episodes'}."
+        f"{prediction.num_clips} clips of {episodes} {what}, after {prediction.context} ticks of context; "
+        f"{'no interval from a single episode' if episodes < 2 else '95 % intervals over episodes'}."
     )
     return Group(table, *verdicts(prediction), Text(note, style="dim"))
 

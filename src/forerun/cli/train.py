@@ -100,7 +100,7 @@ class Train:
         return 0
 
     def settled(self) -> dict[str, Any]:
-        """The settings of this run, written at its start and unchanged ever after.
+        """The settings of this run, written at its start and unchanged once a stage has begun.
 
         Raises:
             ConfigError: an earlier call had others.
@@ -113,7 +113,8 @@ class Train:
             "streams": list(self.streams),
         }
         path = self.out / SETTINGS
-        if not path.is_file():
+        begun = any((self.out / stage).is_dir() for stage in STAGES)
+        if not path.is_file() or not begun:
             write_text(path, json.dumps(wanted, indent=1))
             return wanted
         before = json.loads(path.read_text())
@@ -167,7 +168,8 @@ class Train:
         console.print(f"\nmodel   {self.out / 'model'}", highlight=False)
         if (self.out / "videos").is_dir():
             console.print(f"videos  {self.out / 'videos'}", highlight=False)
-        console.print(f"next    forerun imagine {self.out}", highlight=False)
+        unseen = "" if prediction is not None else " --data OTHER_RECORDINGS"
+        console.print(f"next    forerun imagine {self.out}{unseen}", highlight=False)
 
 
 def set_threads(threads: int | None) -> None:

@@ -53,7 +53,7 @@ def imagined_clips(
     shown = np.concatenate([seen[name][:, :context], drawn], axis=1)
     return [
         Clip(real=real, imagined=other, name=where(cache, row), context_ticks=context, tick_s=cache.tick_s)
-        for real, other, row in zip(seen[name], shown, starts, strict=True)
+        for real, other, row in zip(seen[name], shown, starts.tolist(), strict=True)
     ]
 
 
@@ -76,7 +76,7 @@ def _liveliest(
 def where(cache: TickCache, row: int) -> str:
     """Episode and second of a row, for people."""
     episode = int(np.searchsorted(cache.episode_starts, row, side="right")) - 1
-    seconds = (int(row) - int(cache.episode_starts[episode])) * cache.tick_s
+    seconds = (row - int(cache.episode_starts[episode])) * cache.tick_s
     return f"episode {episode}, from {seconds:.1f} s"
 
 

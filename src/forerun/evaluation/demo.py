@@ -60,7 +60,7 @@ ABOUT: Mapping[str, str] = {
 }
 LIMITS = (
     "It knows one scene, one camera and one block; another scene needs its own recordings and training.",
-    "It reaches goals like those it saw in play. Goals farther away take many plans in a row; more of them fail.",
+    "It reaches goals like those it saw in play. Goals farther away take many plans in a row: more fail.",
     "Its pictures blur where the future is uncertain, and after a contact it mispredicted they stay wrong.",
     "The figures are from a simulator. For a real robot, look at its own held-out episodes beside copy-last.",
 )

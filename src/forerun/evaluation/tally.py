@@ -16,6 +16,10 @@ from forerun.evaluation.report import Attempt, Score
 from forerun.evaluation.stats import Interval, paired_difference, wilson
 
 
+TIMED = 60
+"""Single decisions behind a median."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tally:
     """What came of one agent's trials."""
@@ -108,8 +112,12 @@ def compare(
             env, trials, agent, budget=budget, keep_pictures=films if i == 0 else 0, progress=update
         )
         first = outcomes if i == 0 else first
-        tallies.append(tally(name, outcomes, 1000 * float(np.median(decision_times(env, trials, agent)))))
+        tallies.append(tally(name, outcomes, _milliseconds(env, trials, agent)))
     return tallies, first
+
+
+def _milliseconds(env: str, trials: Sequence[Trial], agent: Agent) -> float:
+    return 1000 * float(np.median(decision_times(env, trials, agent, decisions=TIMED)))
 
 
 def attempts(outcomes: Sequence[Outcome], tick_s: float, count: int = 6) -> list[Attempt]:

@@ -1,0 +1,347 @@
+"""train, imagine and control as a person runs them: from recordings to figures, and every way it can go "
+"wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from forerun.cli import train as training
+from forerun.cli.main import main
+from forerun.data import open_recordings, write_lerobot
+from forerun.evaluation import tally
+from forerun.evaluation.results import read_results
+from moving_dot import episode
+
+ENV = "forerun/TwoRoom-v0"
+EPISODES, STEPS = 8, 30
+TINY = ("--budget", "0.003")
+pytestmark = [  # said by stages.py
+    pytest.mark.filterwarnings("ignore:The given NumPy array is not writable"),
+    pytest.mark.filterwarnings("ignore:std.*degrees of freedom"),
+]
+
+Said = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Run forerun with these words; the exit code, and all it said on one line."""
+
+    def run(*words: object) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, " ".join(f"{captured.out} {captured.err}".split())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Play in the two rooms; the last half second of each episode is another's, so that none are alike."""
+    path = tmp_path_factory.mktemp("recorded") / "rooms"
+    words = ("--episodes", EPISODES, "--max-steps", STEPS, "--past-the-end", "--policy", "noisy")
+    assert main(["data", "record", ENV, str(path), *map(str, words)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; its model has seen next to nothing."""
+    path = tmp_path_factory.mktemp("runs") / "rooms"
+    words = ("train", "--data", recordings, "--out", path, *TINY, "--holdout", "0.4")
+    assert main([str(word) for word in words]) == 0
+    return path
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_holds_the_model_its_films_and_its_errors(run: Path) -> None:
+    held_out = json.loads((run / "run.json").read_text())["held_out_episodes"]
+    errors = json.loads((run / "prediction.json").read_text())
+    assert (run / "model" / "config.json").is_file()
+    assert [film.suffix for film in (run / "videos").iterdir()] == [".mp4"]
+    assert errors["episodes"] == held_out
+    assert not list(run.rglob("*partial*"))
+
+
+def test_a_finished_run_says_so_and_changes_nothing(said: Said, recordings: Path, run: Path) -> None:
+    before = everything(run)
+    code, text = said("train", "--data", recordings, "--out", run, *TINY, "--holdout", "0.4")
+    assert code == 0
+    assert "finished" in text
+    assert "changed pixels" in text
+    assert f"forerun imagine {run}" in text
+    assert everything(run) == before
+
+
+def test_a_run_with_other_settings_is_left_alone(said: Said, recordings: Path, run: Path) -> None:
+    code, text = said("train", "--data", recordings, "--out", run, *TINY, "--holdout", "0.4", "--seed", 5)
+    assert code == 2
+    assert "--seed was 0, is 5" in text
+
+
+def test_a_run_stopped_while_filming_ends_as_if_it_had_not_been(
+    said: Said, recordings: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ("train", "--data", recordings, "--out", tmp_path / "run", *TINY, "--holdout", "0.4")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_clip_film", stop)
+        assert said(*words)[0] == 130
+    assert not (tmp_path / "run" / "model").exists()
+    code, text = said("control", "--model", tmp_path / "run", "--env", ENV)
+    assert code == 2
+    assert "training was stopped before the end" in text
+    assert said(*words)[0] == 0
+    ours, theirs = weights(tmp_path / "run"), weights(run)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_minutes_become_steps_that_a_resumed_run_repeats(
+    said: Said, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"representation": 2, "dynamics": 3, "goals": 4}
+    timed = []
+
+    def timing(*_: object) -> dict[str, int]:
+        timed.append(1)
+        return counts
+
+    monkeypatch.setattr(training, "steps_for", timing)
+    out = tmp_path / "run"
+    for _ in range(2):
+        assert said("train", "--data", recordings, "--out", out, "--minutes", 5, "--holdout", "0.4")[0] == 0
+        shutil.rmtree(out / "model", ignore_errors=True)
+    assert len(timed) == 1
+    recipe = json.loads((out / "run.json").read_text())["recipe"]
+    assert {stage: recipe[stage]["steps"] for stage in counts} == counts
+
+
+def test_a_folder_of_something_else_is_not_touched(said: Said, recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    before = everything(tmp_path)
+    code, text = said("train", "--data", recordings, "--out", tmp_path, *TINY)
+    assert code == 2
+    assert "thesis.txt" in text
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--data", "nowhere"), "nothing at the given path"),
+        (("--streams", "camera", "cam"), "no stream 'cam'"),
+        (("--image-size", "60"), "multiples of 16"),
+        (("--tick", "0"), "positive number of seconds"),
+        (("--tick", "2"), "shorter --tick"),
+        (("--cache-gb", "0.000001"), "larger --cache-gb"),
+        (("--holdout", "1.5"), "below 1"),
+    ],
+)
+def test_a_wrong_setting_is_explained_and_may_be_mended_in_the_same_folder(
+    said: Said, recordings: Path, tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    out = tmp_path / "run"
+    code, text = said("train", "--data", recordings, "--out", out, *TINY, *words)
+    assert code == 2
+    assert reason in text
+    code, text = said("train", "--data", "nowhere", "--out", out)
+    assert "nothing at the given path" in text
+
+
+@pytest.mark.parametrize(
+    "words", [("--budget", "0"), ("--minutes", "-1"), ("--minutes", "1", "--budget", "2")]
+)
+def test_a_budget_that_says_nothing_is_refused(said: Said, recordings: Path, words: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        said("train", "--data", recordings, "--out", "unused", *words)
+    assert stop.value.code == 2
+    assert not Path("unused").exists()
+
+
+def test_recordings_without_actions_train_too_and_cannot_be_planned_with(said: Said, tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "dots", (episode(i, action=False) for i in range(4)), fps=10)
+    words = ("--image-size", 32, *TINY, "--holdout", 0.3)
+    code, text = said("train", "--data", tmp_path / "dots", "--out", tmp_path / "run", *words)
+    assert code == 0
+    assert "actions of another clip" not in text
+    code, text = said("control", "--model", tmp_path / "run", "--env", ENV)
+    assert code == 2
+    assert said("imagine", tmp_path / "run", "--seconds", 0.5)[0] == 0
+
+
+def test_a_page_of_imagination_shows_films_and_figures(said: Said, run: Path, tmp_path: Path) -> None:
+    code, text = said("imagine", run, "--seconds", 1, "--clips", 2, "--out", tmp_path / "page")
+    assert code == 0
+    assert f"Open {tmp_path / 'page' / 'index.html'}" in text
+    assert "held-out episodes" in text
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "copy of the last picture" in page
+    assert len(list((tmp_path / "page").glob("*.mp4"))) == 2
+    code, text = said("imagine", run, "--seconds", 1, "--out", tmp_path / "page")
+    assert code == 2
+    assert "exists already" in text
+
+
+def test_a_horizon_beyond_the_recordings_is_cut_and_said(said: Said, run: Path, tmp_path: Path) -> None:
+    code, text = said("imagine", run, "--seconds", 60, "--clips", 1, "--out", tmp_path / "page")
+    assert code == 0
+    assert "no episode is long enough for 60 s" in text
+
+
+def test_episodes_that_were_trained_on_are_named_as_such(said: Said, run: Path, tmp_path: Path) -> None:
+    known = json.loads((run / "run.json").read_text())["train_episodes"][0]
+    code, text = said("imagine", run, "--seconds", 0.5, "--episode", known, "--out", tmp_path / "page")
+    assert code == 0
+    assert "1 of them trained on" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--episode", "99"), "no episode 99"),
+        (("--camera", "wrist"), "--camera wrist is none of this model's: camera"),
+        (("--context", "500"), "shorter --context"),
+    ],
+)
+def test_what_cannot_be_imagined_is_explained(
+    said: Said, run: Path, tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    code, text = said("imagine", run, "--out", tmp_path / "page", *words)
+    assert code == 2
+    assert reason in text
+    assert not (tmp_path / "page").exists()
+
+
+def test_recordings_of_another_robot_are_refused(said: Said, run: Path, tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "dots", (episode(i) for i in range(2)), fps=10)
+    code, text = said("imagine", run, "--data", tmp_path / "dots", "--out", tmp_path / "page")
+    assert code == 2
+    assert "no stream 'proprio'" in text
+
+
+def test_recordings_in_another_unit_are_refused(
+    said: Said, run: Path, recordings: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "rooms"
+    shutil.copytree(recordings, copy)
+    info = copy / "meta" / "info.json"
+    unit = open_recordings(copy).specs["proprio"].unit
+    info.write_text(info.read_text().replace(json.dumps(unit), json.dumps("inch")))
+    code, text = said("imagine", run, "--data", copy, "--out", tmp_path / "page")
+    assert code == 2
+    assert "[inch]" in text
+
+
+def test_a_folder_without_a_model_is_refused(said: Said, tmp_path: Path) -> None:
+    code, text = said("imagine", tmp_path)
+    assert code == 2
+    assert "no forerun checkpoint here" in text
+
+
+def test_the_planner_acts_in_a_trial_beside_chance(
+    said: Said, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "TIMED", 3)
+    words = ("--trials", 2, "--offset", 5, "--budget-steps", 2, "--floors", "random", "--out", tmp_path)
+    code, text = said("control", "--model", run, "--env", ENV, *words)
+    assert code == 0
+    assert "planner (iCEM)" in text
+
+
+def test_everybody_attempts_the_same_trials_at_every_distance(said: Said, run: Path, tmp_path: Path) -> None:
+    words = ("--trials", 4, "--offset", 5, 8, "--budget-steps", 6, "--out", tmp_path, "--method", "policy")
+    code, text = said("control", "--model", run, "--env", ENV, *words)
+    assert code == 0
+    assert (run / "cloning" / "policy").is_dir()
+    results = read_results(tmp_path)
+    assert [r.settings["offset"] for r in results] == [5, 8]
+    for result in results:
+        assert list(result.metrics) == ["goal policy", "random", "cloned (BC)"]
+        for figures in result.metrics.values():
+            assert figures["n"] == 4
+            assert set(figures["moderate"]) == {"estimate", "low", "high"}
+            assert figures["strict"]["estimate"] <= figures["moderate"]["estimate"]
+            assert figures["ms_per_decision"] > 0
+    assert len(list(tmp_path.glob("*.mp4"))) == 2
+    assert "held-out episodes" in text
+    assert "10 Hz" in text
+
+
+def test_goals_may_be_drawn_by_the_task(said: Said, run: Path, tmp_path: Path) -> None:
+    words = (
+        "--starts",
+        "sampled",
+        "--floors",
+        "random",
+        "--trials",
+        2,
+        "--budget-steps",
+        3,
+        "--out",
+        tmp_path,
+    )
+    code, text = said("control", "--model", run / "model", "--env", ENV, "--method", "policy", *words)
+    assert code == 0
+    assert "drawn by the task" in text
+
+
+def test_a_picture_of_another_size_is_reached_for_after_resizing(
+    said: Said, run: Path, tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (100, 50, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "goal.png")
+    words = ("--goal", tmp_path / "goal.png", "--budget-steps", 3, "--out", tmp_path / "out")
+    code, text = said("control", "--model", run, "--env", ENV, "--method", "policy", *words)
+    assert code == 0
+    assert "50 x 100: resized to 64 x 64, which squashes it" in text
+    assert "distance to the goal" in text
+    code, text = said("control", "--model", run, "--env", ENV, "--method", "policy", *words)
+    assert code == 2
+    assert "exists already" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--env", "forerun/Nowhere-v0"), "is unknown"),
+        (("--env", "CartPole-v1"), "cannot be put into a chosen state"),
+        (("--env", "forerun/Reach-v0"), "'proprio' of 'forerun/Reach-v0' arrives with shape"),
+        (("--env", ENV, "--offset", "1000"), "only 0 unsolved starts"),
+        (("--env", ENV, "--goal", "nowhere.png"), "the goal picture is not there"),
+        (("--env", ENV, "--goal", __file__), "cannot be read as a picture"),
+        (("--env", ENV, "--bc", "nowhere"), "no forerun checkpoint here"),
+        (("--env", ENV, "--data", "nowhere"), "nothing at the given path"),
+    ],
+)
+def test_what_cannot_be_tried_is_explained(
+    said: Said, run: Path, tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    code, text = said("control", "--model", run, "--out", tmp_path / "out", *words)
+    assert code == 2
+    assert reason in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_floor_that_is_left_out_cannot_be_named(said: Said, run: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        said("control", "--model", run, "--env", ENV, "--floors", "random", "--bc", "somewhere")
+    assert stop.value.code == 2
