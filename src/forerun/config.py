@@ -121,7 +121,11 @@ def model_config(
     if size not in PRESETS:
         raise ConfigError(f"size '{size}' is unknown; choose one of {', '.join(PRESETS)}")
     return ModelConfig(
-        streams=streams, action=action, tick_s=tick_s, size=replace(PRESETS[size], **overrides), size_name=size
+        streams=streams,
+        action=action,
+        tick_s=tick_s,
+        size=replace(PRESETS[size], **overrides),
+        size_name=size,
     )
 
 

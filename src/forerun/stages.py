@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from forerun.data.cache import TickCache
-from forerun.data.window import WindowSampler, gather
+from forerun.data.window import WindowSampler
 from forerun.encoders.representation import Representation, RepresentationConfig
-from forerun.encoders.video import Centre
 from forerun.training.learner import Batch
 from forerun.types import DataError
 from forerun.world_model import WorldModel
@@ -79,12 +78,14 @@ class RepresentationLearner:
         )
 
     def batch(self, step: int) -> Batch:
-        """Per camera (B, 3, S, S, 3) pictures now, one tick and ``gap`` ticks later; ``action`` (B, A) now."""
+        """Per camera (B, 3, S, S, 3): now, one tick and ``gap`` ticks later; ``action`` (B, A) now."""
         rows = self.sampler.batch(step)
         ahead = np.random.default_rng([self.seed, step]).integers(1, self.config.reach + 1, len(rows))
         later = np.minimum(rows + ahead, self.last_row[rows])
         index = np.stack([rows, rows + 1, later], axis=1)
-        batch = {s.name: torch.from_numpy(np.take(self.cache.streams[s.name], index, axis=0)) for s in self.video}
+        batch = {
+            s.name: torch.from_numpy(np.take(self.cache.streams[s.name], index, axis=0)) for s in self.video
+        }
         batch["gap"] = torch.from_numpy((later - rows).astype(np.float32))
         if self.cache.has_action:
             batch["action"] = torch.from_numpy(self.cache.streams["action"][rows])
@@ -101,7 +102,9 @@ class RepresentationLearner:
         """Redraw the first tick of each window; what stands out from the mean picture counts more."""
         errors = []
         for spec in self.video:
-            errors.append(redrawing_error(self.model, spec.name, tokens[spec.name][:, 0], batch[spec.name][:, 0]))
+            errors.append(
+                redrawing_error(self.model, spec.name, tokens[spec.name][:, 0], batch[spec.name][:, 0])
+            )
         return torch.stack(errors).mean()
 
     def after_step(self) -> None:
@@ -140,22 +143,26 @@ class LatentTable:
     cache: TickCache
 
     @classmethod
-    def encode(cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512) -> LatentTable:
+    def encode(
+        cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512
+    ) -> LatentTable:
         """Fix the whitening on the training ``episodes``, then encode every tick once."""
         model.white_mean.zero_()
         model.white_std.fill_(1.0)
         raw = encode_rows(model, cache, chunk)
-        video = [i for s in model.config.video for i in range(*model.tokens[s.name].indices(model.num_tokens))]
+        video = [
+            i for s in model.config.video for i in range(*model.tokens[s.name].indices(model.num_tokens))
+        ]
         seen = raw[torch.from_numpy(cache.rows_of(episodes))][:, video]
         mean, std = seen.mean(0), seen.std(0)
         if video and float(std.mean()) < 1e-4:
             raise DataError(
-                "the video latents do not vary: the pictures of this set are all alike, or the representation "
-                "collapsed. Look at the contact sheet (forerun data inspect PATH --sheet sheet.png)"
+                "the video latents do not vary: the pictures of this set are all alike, or the "
+                "representation collapsed. Look at the contact sheet (forerun data inspect PATH --sheet sheet.png)"
             )
         model.white_mean[video], model.white_std[video] = mean, std.clamp_min(0.05 * float(std.mean()))
         raw.sub_(model.white_mean).div_(model.white_std)
-        action = torch.from_numpy(np.asarray(cache.streams["action"])) if cache.has_action else None
+        action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         return cls(raw, action, cache)
 
 
@@ -166,7 +173,11 @@ def encode_rows(model: WorldModel, cache: TickCache, chunk: int = 512) -> Tensor
     out = torch.empty(cache.num_rows, model.num_tokens, model.config.size.latent_dim)
     for first in range(0, cache.num_rows, chunk):
         part = slice(first, first + chunk)
-        rows = {s.name: torch.from_numpy(cache.streams[s.name][part])[None] for s in model.config.streams}
+        # a copy: torch warns about read-only memory maps
+        rows = {
+            s.name: torch.from_numpy(np.array(cache.streams[s.name][part]))[None]
+            for s in model.config.streams
+        }
         out[part] = model.encode(rows)[0]
     return out
 
@@ -215,7 +226,13 @@ class GoalLearner:
     name = "goals"
 
     def __init__(
-        self, model: WorldModel, table: LatentTable, episodes: np.ndarray, *, batch_size: int = 512, seed: int = 0
+        self,
+        model: WorldModel,
+        table: LatentTable,
+        episodes: np.ndarray,
+        *,
+        batch_size: int = 512,
+        seed: int = 0,
     ) -> None:
         self.model, self.table, self.seed, self.batch_size = model, table, seed, batch_size
         self.config = model.goals.config
@@ -254,7 +271,11 @@ class GoalLearner:
         self.model.goals.update_target()
 
     def describe(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "data": self.table.cache.hash, "model": self.model.config.to_json()}
+        return {
+            "config": asdict(self.config),
+            "data": self.table.cache.hash,
+            "model": self.model.config.to_json(),
+        }
 
 
 def _last_rows(cache: TickCache) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The whole recipe, from a table of ticks to a saved world model; stop it anywhere, the same call continues.
 
-    RUN/
-      representation/  dynamics/  goals/   checkpoint/ and metrics.jsonl of each stage
-      run.json                             settings, data, which episodes were held out
-      model/                               the world model, when all stages are done
+RUN/
+  representation/  dynamics/  goals/   checkpoint/ and metrics.jsonl of each stage
+  run.json                             settings, data, which episodes were held out
+  model/                               the world model, when all stages are done
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ def make_task(env: str) -> Task:
         task = gymnasium.make(env).unwrapped
     except gymnasium.error.Error as cause:
         known = sorted(i for i in gymnasium.registry if i.startswith("forerun/"))
-        raise ConfigError(f"environment '{env}' is unknown ({cause}); try one of {', '.join(known)}") from cause
+        raise ConfigError(
+            f"environment '{env}' is unknown ({cause}); try one of {', '.join(known)}"
+        ) from cause
     if not isinstance(task, Task):
         raise ConfigError(
             f"environment '{env}' cannot be put into a chosen state; trials need a forerun.tasks.Task, which "
@@ -84,8 +86,8 @@ def recorded_trials(
     """
     if "state" not in cache.streams:
         raise DataError(
-            "the recordings carry no simulator state, so trials cannot start from them; record with forerun data "
-            "record, or sample starts from the task"
+            "the recordings carry no simulator state, so trials cannot start from them; record with "
+            "forerun data record, or sample starts from the task"
         )
     states, pairs = cache.streams["state"], []
     for e in np.asarray(episodes):
@@ -101,8 +103,8 @@ def recorded_trials(
         if len(trials) == count:
             return trials
     raise DataError(
-        f"only {len(trials)} unsolved starts lie {offset} ticks before a goal in {len(episodes)} held-out episodes; "
-        f"{count} were asked for. Record more episodes, hold more out, or ask for fewer"
+        f"only {len(trials)} unsolved starts lie {offset} ticks before a goal in {len(episodes)} held-out "
+        f"episodes; {count} were asked for. Record more episodes, hold more out, or ask for fewer"
     )
 
 
@@ -169,7 +171,9 @@ def _judge(outcome: Outcome, info: dict[str, Any], step: int) -> None:
     if info["success"] and not outcome.moderate:
         outcome.moderate, outcome.steps = True, step + 1
     outcome.strict = bool(info["success_strict"])
-    outcome.errors = {name: float(v) for name, v in info.items() if isinstance(v, float) and not isinstance(v, bool)}
+    outcome.errors = {
+        name: float(v) for name, v in info.items() if isinstance(v, float) and not isinstance(v, bool)
+    }
 
 
 def _stack(observations: Sequence[dict[str, np.ndarray]]) -> Observations:

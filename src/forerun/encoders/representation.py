@@ -97,7 +97,9 @@ class Representation(nn.Module):
         width = config.head_width
         self.predict = mlp(latent_size + action_size, width, latent_size, norm=True)
         self.inverse = mlp(2 * latent_size, width, action_size, norm=True) if action_size else None
-        self.reach_inverse = mlp(2 * latent_size + 1, width, width, action_size, norm=True) if action_size else None
+        self.reach_inverse = (
+            mlp(2 * latent_size + 1, width, width, action_size, norm=True) if action_size else None
+        )
         weights = {name: getattr(config, name) for name in _PRESSURES}
         if not action_size:
             weights["inverse"] = weights["reach_inverse"] = 0.0
@@ -126,7 +128,9 @@ class Representation(nn.Module):
             losses["varcov"] = variance_covariance(z.flatten(0, 1))
         if "sigreg" in wanted:
             c = self.config
-            losses["sigreg"] = torch.stack([sigreg(t, c.directions, c.knots) for t in (now, next_, later)]).mean()
+            losses["sigreg"] = torch.stack(
+                [sigreg(t, c.directions, c.knots) for t in (now, next_, later)]
+            ).mean()
         if "reconstruction" in wanted:
             assert reconstruction is not None
             losses["reconstruction"] = reconstruction
@@ -143,5 +147,6 @@ _PRESSURES = ("prediction", "inverse", "reach_inverse", "varcov", "sigreg", "rec
 
 
 def _error(head: nn.Module | None, inputs: list[Tensor], target: Tensor | None) -> Tensor:
-    assert head is not None and target is not None
+    assert head is not None
+    assert target is not None
     return (head(torch.cat(inputs, dim=-1)) - target).square().mean()

@@ -46,7 +46,7 @@ class Centre(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Strided convolutions, read out two ways: keypoints for where things are, a coarse map for what they are.
+    """Strided convolutions, read out two ways: keypoints say where things are, a coarse map what they are.
 
     The keypoints are spatial soft-argmaxes (Finn et al. 2016, arXiv:1509.06113): a displacement of one pixel
     moves them smoothly, which is what planning to centimetres needs. The stem strides by four at once: full
@@ -57,7 +57,9 @@ class ConvEncoder(nn.Module):
         super().__init__()
         w = size.encoder_width
         if side % (2 * GRID) or side < 32:
-            raise ConfigError(f"pictures are {side} pixels wide; the conv encoder takes multiples of 16 from 32 up")
+            raise ConfigError(
+                f"pictures are {side} pixels wide; the conv encoder takes multiples of 16 from 32 up"
+            )
         stride = side // (2 * GRID)
         self.fine = nn.Sequential(
             nn.Conv2d(3, w, 2 * stride, stride=stride, padding=stride // 2), nn.ReLU(),
@@ -69,7 +71,9 @@ class ConvEncoder(nn.Module):
         self.heatmaps = nn.Conv2d(2 * w, KEYPOINTS, 1)
         with torch.no_grad():
             self.heatmaps.weight.mul_(5)  # peaked from the start: a flat softmax learns slowly
-        self.readout = mlp(w * GRID * GRID + 2 * KEYPOINTS, 256, size.video_tokens * size.latent_dim, norm=True)
+        self.readout = mlp(
+            w * GRID * GRID + 2 * KEYPOINTS, 256, size.video_tokens * size.latent_dim, norm=True
+        )
         self.tokens = size.video_tokens
         self.register_buffer("line", torch.linspace(-1, 1, 2 * GRID), persistent=False)
 
@@ -90,7 +94,9 @@ class PatchEncoder(nn.Module):
         super().__init__()
         width, self.patch = size.encoder_width, 8
         if side % self.patch:
-            raise ConfigError(f"pictures are {side} pixels wide; the patch encoder takes multiples of {self.patch}")
+            raise ConfigError(
+                f"pictures are {side} pixels wide; the patch encoder takes multiples of {self.patch}"
+            )
         heads = max(1, width // 64)
         self.tokens = size.video_tokens
         self.embed = nn.Linear(3 * self.patch**2, width)

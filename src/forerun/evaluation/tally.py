@@ -15,7 +15,6 @@ from forerun.control.trials import Agent, Outcome, Trial, decision_times, run_tr
 from forerun.evaluation.report import Attempt, Score
 from forerun.evaluation.stats import Interval, paired_difference, wilson
 
-
 TIMED = 60
 """Single decisions behind a median."""
 

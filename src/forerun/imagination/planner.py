@@ -1,7 +1,9 @@
 """Choose actions by imagining many futures at once: iCEM and MPPI over forked states.
 
 The search starts from what the goal policy would do, and judges each future by the learned distance to the
-goal; neither sees a position. Letters: B problems, K candidates, H ticks of horizon, A action size, G goal size.
+goal; neither sees a position.
+
+Letters: B problems, K candidates, H ticks of horizon, A action size, G goal size.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class PlannerConfig:
     horizon: int = 8
     """Ticks imagined."""
     cost: Literal["distance", "latent", "both"] = "both"
-    """What judges a future: learned ticks to the goal, or squared distance of whitened latents, or their sum."""
+    """What judges a future: learned ticks to the goal, squared distance of latents, or their sum."""
     explore: float = 0.4
     """Noise on the policy's action in each imagined tick of the first population."""
     elites: int = 8
@@ -65,7 +67,9 @@ class Planner:
 
     def __init__(self, model: WorldModel, config: PlannerConfig | None = None, seed: int = 0) -> None:
         if model.config.action is None:
-            raise ConfigError("this model was trained without actions; it can imagine, but there is nothing to plan")
+            raise ConfigError(
+                "this model was trained without actions; it can imagine, but there is nothing to plan"
+            )
         self.model, self.config = model, config or PlannerConfig()
         self.random = torch.Generator().manual_seed(seed)
         low, high = self._bounds()
@@ -85,7 +89,9 @@ class Planner:
     def plan(self, state: State, goal: Tensor) -> Plan:
         """Search from B states (rows of ``state``) towards B goals (B, G) from `WorldModel.goal`."""
         if goal.ndim != 2 or len(goal) != len(state):
-            raise ShapeError(f"goals arrive as {tuple(goal.shape)}; expected one row for each of {len(state)} states")
+            raise ShapeError(
+                f"goals arrive as {tuple(goal.shape)}; expected one row for each of {len(state)} states"
+            )
         if self.config.method == "policy":
             actions = self.model.goals.act(state.latents.flatten(1), goal).clamp(self.low, self.high)[:, None]
             distance = self.model.distance(state, goal)
@@ -114,7 +120,7 @@ class Planner:
         return candidates[torch.arange(len(state)), index], best
 
     def _follow_policy(self, forked: State, goals: Tensor) -> tuple[Tensor, Tensor]:
-        """First population: the goal policy in closed loop, with noise that differs by candidate (none in the first)."""
+        """First population: the goal policy in closed loop, each candidate but the first with its own noise."""
         c, actions, costs = self.config, [], []
         problems = len(forked) // c.candidates
         noise = c.explore * self._noise(problems, c.candidates, self.low.numel())
