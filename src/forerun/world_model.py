@@ -350,8 +350,8 @@ def _described(config: dict[str, Any], source: Path) -> ModelConfig:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise CheckpointError(
-            f"config.json of the checkpoint does not describe a model ({type(cause).__name__}: {cause}); expected "
-            f"what forerun wrote there. Copy the checkpoint again, or train again. Path: {source}"
+            f"config.json of the checkpoint does not describe a model ({type(cause).__name__}: {cause}); "
+            f"expected what forerun wrote there. Copy the checkpoint again, or train again. Path: {source}"
         ) from cause
 
 

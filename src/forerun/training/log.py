@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from forerun.checkpoint import storage_error, write_text
+from forerun.types import StorageError
 
 
 class RunLog:
@@ -21,14 +26,17 @@ class RunLog:
         total: steps in all.
         resumed_at: lines of later steps are dropped: they are about to be computed again.
         console: None writes to the terminal; pass a quiet console to hide the bar.
+
+    Raises:
+        StorageError: the folder or the file cannot be written.
     """
 
     def __init__(
         self, directory: Path, title: str, total: int, resumed_at: int = 0, console: Console | None = None
     ) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / "metrics.jsonl"
-        self._drop_after(resumed_at)
+        self.directory, self.path, self.resumed_at = directory, directory / "metrics.jsonl", resumed_at
+        self.last: dict[str, float] = {}
+        """The newest line without its step, also of an earlier run; empty if there is none."""
         self.progress = Progress(
             TextColumn("[bold]{task.description:<16}"),
             BarColumn(bar_width=24),
@@ -40,38 +48,47 @@ class RunLog:
             console=console or Console(stderr=True),
         )
         self.task = self.progress.add_task(title, total=total, completed=resumed_at, note="")
-        self.board = _tensorboard(directory)
-        self.file = self.path.open("a")
-
-    def _drop_after(self, step: int) -> None:
-        if not self.path.exists():
-            return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (json.JSONDecodeError, KeyError):
-                continue  # a line cut short by a kill
-        self.path.write_text("".join(line + "\n" for line in kept))
 
     def __enter__(self) -> RunLog:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._drop_after(self.resumed_at)
+            self.file = self.path.open("a")
+        except OSError as cause:
+            raise cause if isinstance(cause, StorageError) else storage_error(cause, self.path) from cause
+        self.board = _tensorboard(self.directory, self.resumed_at)
         self.progress.start()
         return self
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
-        self.file.close()
+        with suppress(OSError):  # a full disk has been reported by `write`
+            self.file.close()
         if self.board is not None:
             self.board.close()
 
-    def advance(self, step: int) -> None:
-        self.progress.update(self.task, completed=step)
+    def _drop_after(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(errors="replace").splitlines():
+            try:
+                values = json.loads(line)
+                if values["step"] <= step:
+                    kept.append(line)
+                    self.last = {k: v for k, v in values.items() if k != "step"}
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue  # a line cut short by a kill
+        write_text(self.path, "".join(line + "\n" for line in kept))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Append one line and refresh the bar; ``total`` and ``data_wait`` are what the bar shows."""
-        self.file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self.file.flush()
+        except OSError as cause:
+            raise storage_error(cause, self.path) from cause
+        self.last = metrics
         note = f"loss {metrics['total']:.4g}  data wait {100 * metrics.get('data_wait', 0):.1f}%"
         self.progress.update(self.task, completed=step, note=note)
         if self.board is not None:
@@ -79,11 +96,12 @@ class RunLog:
                 self.board.add_scalar(name, value, step)
 
 
-def _tensorboard(directory: Path):
+def _tensorboard(directory: Path, resumed_at: int) -> Any:
+    """TensorBoard's writer, or None where it is not installed; its own deprecations are not ours to show."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(directory))
+        return SummaryWriter(str(directory), purge_step=resumed_at + 1 if resumed_at else None)

@@ -6,9 +6,10 @@ seeded by (seed, step), and weights and optimiser moments are saved together, at
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from forerun import checkpoint
 from forerun.training.learner import Batch, Learner
 from forerun.training.log import RunLog
-from forerun.types import CheckpointError, ConfigError
+from forerun.types import CheckpointError, ConfigError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.save_every < 1 or self.log_every < 1:
             raise ConfigError(
-                f"steps={self.steps}, save_every={self.save_every}, log_every={self.log_every}: each must be >= 1"
+                f"steps is {self.steps}, save_every {self.save_every} and log_every {self.log_every}; each "
+                "must be at least 1"
             )
 
 
@@ -63,48 +65,66 @@ def train(
         on_save: called with the step after each checkpoint (a video of what is imagined, say).
 
     Returns:
-        The last logged metrics; ``data_wait`` is the share of time spent waiting for batches.
+        The last logged metrics: the losses, ``gradient`` (norm before clipping), ``steps_per_s`` and
+        ``data_wait``, the share of time spent waiting for batches, 0..1.
 
     Raises:
         CheckpointError: the checkpoint belongs to other settings.
+        StorageError: the disk is full or not writable; the last checkpoint is intact.
+        DataError: the loss is no longer a number; the last checkpoint is intact.
     """
     optimizer = _optimizer(learner.module, config)
-    identity = {"train": asdict(config), "learner": learner.describe()}
-    step = _resume(learner, optimizer, directory / "checkpoint", identity)
+    about = {"train": asdict(config), "learner": learner.describe()}
+    identity = json.loads(json.dumps(about))  # as it will be read back: tuples become lists
+    done = _resume(learner, optimizer, directory / "checkpoint", identity)
     learner.module.train()
-    metrics: dict[str, float] = {}
     clock = _Clock()
-    log = RunLog(directory, learner.name, config.steps, resumed_at=step, console=console)
-    with log, ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-        coming = pool.submit(learner.batch, step)
-        while step < config.steps:
-            batch = clock.wait_for(coming)
-            if step + 1 < config.steps:
-                coming = pool.submit(learner.batch, step + 1)
-            losses = _update(learner, optimizer, batch, config, step)
-            step += 1
-            if step % config.log_every == 0 or step == config.steps:
-                metrics = {k: float(v.detach()) for k, v in losses.items()}
-                _check_finite(metrics, step, learner.name)
-                metrics |= clock.lap(config.log_every)
-                log.write(step, metrics)
-            if step % config.save_every == 0 or step == config.steps:
+    with RunLog(directory, learner.name, config.steps, resumed_at=done, console=console) as log:
+        for step, batch in _batches(learner, done, config.steps, clock):
+            losses = _update(learner, optimizer, batch, config, step - 1)
+            save = step % config.save_every == 0 or step == config.steps
+            show = step % config.log_every == 0 or step == config.steps
+            if save or show:
+                metrics = _finite(losses, step, learner.name)
+                if show:
+                    log.write(step, metrics | clock.lap())
+            if save:
                 _save(learner, optimizer, directory / "checkpoint", identity, step)
-                if on_save is not None:
-                    learner.module.eval()
-                    on_save(step)
-                    learner.module.train()
+                _report(learner, on_save, step)
                 clock.restart()
     learner.module.eval()
-    return metrics
+    return log.last
+
+
+def _batches(learner: Learner, done: int, steps: int, clock: _Clock) -> Iterator[tuple[int, Batch]]:
+    """The batches of the steps after ``done``, with the steps' numbers; made one ahead on a thread."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        coming = pool.submit(learner.batch, done) if done < steps else None
+        for step in range(done + 1, steps + 1):
+            assert coming is not None
+            batch = clock.wait_for(coming)
+            if step < steps:
+                coming = pool.submit(learner.batch, step)
+            yield step, batch
+
+
+def _report(learner: Learner, on_save: Callable[[int], None] | None, step: int) -> None:
+    if on_save is not None:
+        learner.module.eval()
+        on_save(step)
+        learner.module.train()
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     trainable = [p for p in module.parameters() if p.requires_grad]
     matrices = [p for p in trainable if p.ndim >= 2]
     others = [p for p in trainable if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    # fused: five times as fast for many small tensors, on a CPU too
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
 def _update(
@@ -116,10 +136,10 @@ def _update(
     losses = learner.loss(batch)
     optimizer.zero_grad(set_to_none=True)
     losses["total"].backward()
-    nn.utils.clip_grad_norm_(learner.module.parameters(), config.clip)
+    norm = nn.utils.clip_grad_norm_(learner.module.parameters(), config.clip)
     optimizer.step()
     learner.after_step()
-    return losses
+    return {**losses, "gradient": norm}
 
 
 def schedule(step: int, config: TrainConfig) -> float:
@@ -145,20 +165,24 @@ class _Clock:
         self.steps += 1
         return batch
 
-    def lap(self, _: int) -> dict[str, float]:
+    def lap(self) -> dict[str, float]:
         elapsed = max(time.perf_counter() - self.began, 1e-9)
         out = {"steps_per_s": self.steps / elapsed, "data_wait": self.waited / elapsed}
         self.restart()
         return out
 
 
-def _check_finite(metrics: dict[str, float], step: int, name: str) -> None:
-    bad = [k for k, v in metrics.items() if not math.isfinite(v)]
+def _finite(losses: dict[str, Tensor], step: int, name: str) -> dict[str, float]:
+    """The losses as numbers. Asked before every checkpoint: none may hold weights that are not numbers."""
+    metrics = {k: float(v.detach()) for k, v in losses.items()}
+    bad = [f"{k} is {v}" for k, v in metrics.items() if not math.isfinite(v)]
     if bad:
-        raise ConfigError(
-            f"the loss of '{name}' is not a number at step {step} ({', '.join(bad)}). The last checkpoint is intact: "
-            "lower the learning rate, or look for odd values with forerun data doctor, and run the command again."
+        raise DataError(
+            f"training '{name}' went astray by step {step}: {', '.join(bad)}; expected finite numbers. The "
+            "last checkpoint is intact. Look for odd values with forerun data doctor PATH, or start anew with "
+            "a lower learning rate and another --out."
         )
+    return metrics
 
 
 def _save(
@@ -171,13 +195,15 @@ def _save(
 
 
 def _resume(learner: Learner, optimizer: torch.optim.AdamW, directory: Path, identity: dict[str, Any]) -> int:
-    if not directory.exists():
+    """Restore what `_save` wrote; returns the steps already done, 0 if there is nothing to resume."""
+    if not checkpoint.present(directory):
         return 0
     tensors, config = checkpoint.load(directory)
-    if config.get("identity") != identity:
+    if config.get("identity") != identity or not isinstance(config.get("step"), int):
         raise CheckpointError(
-            f"this run directory holds '{learner.name}' trained with other settings: {_difference(config, identity)}. "
-            f"Use the same settings to continue, or another --out to start anew. Path: {directory}"
+            f"this run directory holds '{learner.name}' trained with other settings: "
+            f"{_difference(config.get('identity'), identity)}. Use the same settings to continue, or another "
+            f"--out to start anew. Path: {directory}"
         )
     module = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
     checkpoint.load_into(learner.module, module, directory)
@@ -190,8 +216,21 @@ def _resume(learner: Learner, optimizer: torch.optim.AdamW, directory: Path, ide
     return int(config["step"])
 
 
-def _difference(config: dict[str, Any], identity: dict[str, Any]) -> str:
-    old = config.get("identity") or {}
-    flat = [(f"{part}.{k}", old.get(part, {}).get(k), v) for part in identity for k, v in identity[part].items()]
-    changed = [f"{k} was {was}, is {now}" for k, was, now in flat if was != now]
-    return "; ".join(changed[:4]) or "unknown settings"
+def _difference(old: Any, new: dict[str, Any]) -> str:
+    """The first few settings that differ, by their full names."""
+    was, now = _flat(old), _flat(new)
+    names = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
+    changed = [f"{k} was {was.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in names]
+    more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
+    return ("; ".join(changed[:4]) or "they are not written there") + more
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level: {"learner.model.tick_s": 0.1}."""
+    if not isinstance(values, dict | list):
+        return {prefix: values} if prefix else {}
+    pairs = values.items() if isinstance(values, dict) else enumerate(values)
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        out |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return out
