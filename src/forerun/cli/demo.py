@@ -21,7 +21,7 @@ from forerun.cli.imagine import error_curve
 from forerun.cli.play import record_play
 from forerun.cli.runs import claim, open_run
 from forerun.cli.tables import prediction_table, success_table
-from forerun.cli.train import measure, train_model
+from forerun.cli.train import measured, train_model
 from forerun.config import ModelConfig, model_config
 from forerun.control.trials import make_task, recorded_trials
 from forerun.data import open_recordings
@@ -154,10 +154,7 @@ class Demo:
                 floor.result()
 
     def _imagine(self, plan: DemoPlan, cache: TickCache) -> Prediction:
-        path = self.out / "run" / "prediction.json"
-        if path.is_file():
-            return Prediction.from_json(json.loads(path.read_text()))
-        found = measure(self.out / "run", cache, plan.imagine_s)
+        found = measured(self.out / "run", cache, plan.imagine_s)
         assert found is not None, "the demo always holds episodes out"
         return found
 

@@ -86,17 +86,13 @@ class Train:
         recordings = open_recordings(self.data)
         claim(self.out, SETTINGS)
         settings = self.settled()
-        if (self.out / "prediction.json").is_file() and (self.out / "model").is_dir():
-            console.print(
-                f"This run is finished; choose another --out for a new one: {self.out}", highlight=False
-            )
-            self.report(console, Prediction.from_json(json.loads((self.out / "prediction.json").read_text())))
-            return 0
         set_threads(self.threads)
         cache = self.table(recordings)
-        recipe = self.recipe(cache, settings)
-        train_model(cache, self.out, recipe)
-        self.report(console, measure(self.out, cache))
+        if (self.out / "model").is_dir():
+            console.print(f"This run is finished; for a new one choose another --out than {self.out}")
+        else:
+            train_model(cache, self.out, self.recipe(cache, settings))
+        self.report(console, measured(self.out, cache))
         return 0
 
     def settled(self) -> dict[str, Any]:
@@ -195,8 +191,11 @@ def train_model(cache: TickCache, run: Path, recipe: Recipe, console: Console | 
     return teach(cache, run, recipe, on_save=film, console=console)
 
 
-def measure(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | None:
+def measured(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | None:
     """Held-out errors up to ``seconds`` ahead, kept as prediction.json; None if no episode was held out."""
+    path = run / "prediction.json"
+    if path.is_file():
+        return Prediction.from_json(json.loads(path.read_text()))
     done = open_run(run)
     if not len(done.held_out):
         return None
@@ -216,5 +215,5 @@ def measure(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | N
             context=CONTEXT,
             progress=update,
         )
-    write_text(run / "prediction.json", json.dumps(found.to_json()))
+    write_text(path, json.dumps(found.to_json()))
     return found
