@@ -39,7 +39,7 @@ def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray, pictur
         if spec.kind == "video":
             model.centre(spec).fit(torch.from_numpy(values[few]))
         else:
-            model.encoder(spec).scale.fit(torch.from_numpy(values[rows]).flatten(1))
+            model.vector_code(spec).scale.fit(torch.from_numpy(values[rows]).flatten(1))
     if model.config.action is not None:
         model.action_scale.fit(torch.from_numpy(cache.streams["action"][rows]))
 

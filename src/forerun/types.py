@@ -98,7 +98,7 @@ class StreamSpec:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StreamSpec:
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**tuples)
 
 

@@ -58,7 +58,8 @@ class WorldModel(nn.Module):
         self.action_scale = Standardise(max(config.action_size, 1))
         self.trunk = Trunk(size, first, config.action_size)
         self.next_latents = nn.Linear(size.width, (first if size.packed else 1) * size.latent_dim)
-        nn.init.zeros_(self.next_latents.weight)
+        nn.init.zeros_(self.next_latents.weight)  # untrained, the world stands still: copy-last is where to start
+        nn.init.zeros_(self.next_latents.bias)
         self.uncertainty = Uncertainty(size.width)
         seen = [self.tokens[s.name] for s in config.video or config.streams]
         self.goal_tokens = [i for part in seen for i in range(part.start, part.stop)]
@@ -140,6 +141,10 @@ class WorldModel(nn.Module):
     def centre(self, spec: StreamSpec) -> Centre:
         """The mean picture of a video stream, and deviations from it."""
         return self.centres[_key(spec)]  # type: ignore[return-value]
+
+    def vector_code(self, spec: StreamSpec) -> VectorCode:
+        """The code of a vector or touch stream; it holds the stream's scale."""
+        return self.encoders[_key(spec)]  # type: ignore[return-value]
 
     def decoder(self, spec: StreamSpec) -> nn.Module:
         """The decoder of a video stream."""

@@ -12,6 +12,9 @@ from forerun.types import ShapeError
 class Standardise(nn.Module):
     """(x - mean) / std per channel, and back; the statistics travel with the checkpoint."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))

@@ -40,6 +40,9 @@ class RepresentationConfig:
 class RunningScale(nn.Module):
     """A weighted sum of losses, each divided by its running RMS, which is saved for exact resume."""
 
+    square: Tensor
+    seen: Tensor
+
     def __init__(self, weights: dict[str, float], decay: float = 0.99) -> None:
         super().__init__()
         self.weights, self.decay = weights, decay

@@ -25,6 +25,9 @@ class Centre(nn.Module):
     steps to see a small tool.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, side: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.full((side, side, 3), 127.5))

@@ -120,7 +120,7 @@ class Planner:
         return candidates[torch.arange(len(state)), index], best
 
     def _follow_policy(self, forked: State, goals: Tensor) -> tuple[Tensor, Tensor]:
-        """First population: the goal policy in closed loop, each candidate but the first with its own noise."""
+        """First population: the goal policy in closed loop, all but the first candidate with noise."""
         c, actions, costs = self.config, [], []
         problems = len(forked) // c.candidates
         noise = c.explore * self._noise(problems, c.candidates, self.low.numel())
