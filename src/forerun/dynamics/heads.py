@@ -104,6 +104,7 @@ class Uncertainty(nn.Module):
         super().__init__()
         self.out = nn.Linear(width, 1)
         nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden (..., M, E) -> (...) log mean squared error expected in whitened latents."""
