@@ -193,8 +193,8 @@ class DynamicsLearner:
         table: LatentTable,
         episodes: np.ndarray,
         *,
-        batch_size: int = 128,
-        ticks: int = 8,
+        batch_size: int = 512,
+        ticks: int = 6,
         seed: int = 0,
     ) -> None:
         self.model, self.table, self.ticks, self.seed = model, table, ticks, seed

@@ -35,11 +35,11 @@ class Recipe:
 
     size: str = "xs"
     representation: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2000, learning_rate=2e-3))
-    dynamics: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2500, learning_rate=1e-3))
-    goals: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3000, learning_rate=5e-4))
+    dynamics: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1500, learning_rate=2e-3))
+    goals: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2500, learning_rate=1e-3))
     objective: RepresentationConfig = field(default_factory=RepresentationConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
-    window: int = 8
+    window: int = 6
     """Ticks of a dynamics window: context and imagined ticks together."""
     holdout: float = 0.1
     """Share of episodes never trained on."""

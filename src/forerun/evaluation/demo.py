@@ -25,7 +25,8 @@ class DemoPlan:
     policies: tuple[str, ...] = ("expert", "noisy", "noisy", "weak", "random")
     """Drawn anew for every episode, all equally often."""
     tick_s: float = 0.1
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = field(default_factory=lambda: Recipe().scaled(0.7))
+    """Some six minutes of training on one quiet core; the other trains the floor."""
     cloning_steps: int | None = None
     """Of the behaviour-cloning floor; as many pictures as the model's first stage by default."""
     imagine_s: float = 2.0

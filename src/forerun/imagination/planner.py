@@ -26,7 +26,7 @@ class PlannerConfig:
     """``policy`` takes the goal policy's action without any search."""
     candidates: int = 64
     iterations: int = 4
-    horizon: int = 8
+    horizon: int = 5
     """Ticks imagined."""
     cost: Literal["distance", "latent", "both"] = "both"
     """What judges a future: learned ticks to the goal, squared distance of latents, or their sum."""

@@ -179,8 +179,8 @@ def _finite(losses: dict[str, Tensor], step: int, name: str) -> dict[str, float]
     if bad:
         raise DataError(
             f"training '{name}' went astray by step {step}: {', '.join(bad)}; expected finite numbers. The "
-            "last checkpoint is intact. Look for odd values with forerun data doctor PATH, or start anew with "
-            "a lower learning rate and another --out."
+            "last checkpoint is intact. Look for odd values with forerun data doctor PATH, or start anew "
+            "with a lower learning rate and another --out."
         )
     return metrics
 
