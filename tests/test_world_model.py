@@ -123,10 +123,8 @@ def test_a_fork_copies_nothing_of_the_past(model: WorldModel) -> None:
         assert len(past) == B
     assert len(forked) == len(forked.memory) == 4 * B
     stepped = model.step(forked, actions(4 * B, 1)[:, 0])
-    assert (
-        stepped.memory.past[0].untyped_storage().data_ptr()
-        == state.memory.own[0].untyped_storage().data_ptr()
-    )  # type: ignore
+    for past, own in zip(stepped.memory.past, state.memory.own, strict=True):  # type: ignore[union-attr, arg-type]
+        assert past.untyped_storage().data_ptr() == own.untyped_storage().data_ptr()
 
 
 def test_a_forked_step_equals_the_step_it_stands_for(model: WorldModel) -> None:
@@ -189,7 +187,8 @@ def test_a_trimmed_world_remembers_only_its_newest_ticks(model: WorldModel, kept
     if kept >= model.config.size.window - 1:  # it could not see further
         assert_same(model.step(state.trim(kept), done[:, -1]), model.step(state, done[:, -1]), CLOSE)
     apart = imagine(model, state, actions(4, 1)[::2]).trim(kept)
-    assert_same(imagine(model, forked, done[[0, 0, 1, 1], :2]).select(torch.tensor([0, 2])), imagine(model, apart, done[:, :2]), CLOSE)  # fmt: skip
+    together = imagine(model, forked, done[[0, 0, 1, 1], :2])
+    assert_same(together.select(torch.tensor([0, 2])), imagine(model, apart, done[:, :2]), CLOSE)
 
 
 def test_the_same_seed_gives_the_same_world(model: WorldModel) -> None:

@@ -58,9 +58,7 @@ class WorldModel(nn.Module):
         self.action_scale = Standardise(max(config.action_size, 1))
         self.trunk = Trunk(size, first, config.action_size)
         self.next_latents = nn.Linear(size.width, (first if size.packed else 1) * size.latent_dim)
-        nn.init.zeros_(
-            self.next_latents.weight
-        )  # untrained, the world stands still: copy-last is where to start
+        nn.init.zeros_(self.next_latents.weight)  # untrained, the world stands still
         nn.init.zeros_(self.next_latents.bias)
         self.uncertainty = Uncertainty(size.width)
         seen = [self.tokens[s.name] for s in config.video or config.streams]
