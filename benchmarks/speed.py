@@ -4,7 +4,8 @@
 
 Records a little Push play, then times: stage one end to end (against decoding video in every step), the
 dynamics on cached latents (against encoding pictures in every step), and one plan of 64 futures, 4 rounds, 5
-ticks (against imagining the futures one by one). Ratios matter; seconds belong to this machine. Writes one JSON.
+ticks (against imagining the futures one by one). Ratios matter; seconds belong to this machine.
+Writes one JSON.
 """
 
 from __future__ import annotations
