@@ -68,7 +68,8 @@ class SpaceAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., M, E) -> the same shape."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).flatten(0, -5)  # (rows, M, 3, H, C)
+        tokens, width = x.shape[-2:]
+        qkv = self.qkv(x).view(-1, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.out(attended.transpose(1, 2).flatten(2).view(x.shape))
