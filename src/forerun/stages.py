@@ -158,7 +158,8 @@ class LatentTable:
         if video and float(std.mean()) < 1e-4:
             raise DataError(
                 "the video latents do not vary: the pictures of this set are all alike, or the "
-                "representation collapsed. Look at the contact sheet (forerun data inspect PATH --sheet sheet.png)"
+                "representation collapsed. Look at the contact sheet: "
+                "forerun data inspect PATH --sheet sheet.png"
             )
         model.white_mean[video], model.white_std[video] = mean, std.clamp_min(0.05 * float(std.mean()))
         raw.sub_(model.white_mean).div_(model.white_std)
