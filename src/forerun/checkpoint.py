@@ -169,10 +169,11 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) ->
         for k in sorted(own.keys() & tensors.keys())
         if own[k].shape != tensors[k].shape
     ]
-    if missing or foreign or misshapen:
+    faults = {"missing": missing, "unknown": foreign, "of another shape": misshapen}
+    if any(faults.values()):
+        found = ", ".join(f"{len(names)} {fault} {names[:3]}" for fault, names in faults.items() if names)
         raise CheckpointError(
-            f"the weights do not fit this model: {len(missing)} missing {missing[:3]}, {len(foreign)} "
-            f"unknown {foreign[:3]}, {len(misshapen)} of another shape {misshapen[:3]}. The checkpoint is "
-            f"of another size, robot or version: use the one of this model, or train again. Path: {source}"
+            f"the weights do not fit this model: {found}. The checkpoint is of another size, robot or "
+            f"version: use the one of this model, or train again. Path: {source}"
         )
     module.load_state_dict(dict(tensors))
