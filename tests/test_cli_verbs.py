@@ -135,6 +135,24 @@ def test_minutes_become_steps_that_a_resumed_run_repeats(
     assert {stage: recipe[stage]["steps"] for stage in counts} == counts
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a place where nobody may write")
+@pytest.mark.parametrize("verb", ["train", "imagine", "control", "reach"])
+def test_a_place_that_cannot_be_written_is_explained(
+    said: Said, recordings: Path, run: Path, tmp_path: Path, verb: str
+) -> None:
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "goal.png")
+    plan = ("control", "--model", run, "--env", ENV, "--method", "policy", "--budget-steps", 1)
+    words = {
+        "train": ("train", "--data", recordings),
+        "imagine": ("imagine", run, "--seconds", 0.3),
+        "control": (*plan, "--trials", 1, "--offset", 5, "--floors", "random"),
+        "reach": (*plan, "--goal", tmp_path / "goal.png"),
+    }
+    code, text = said(*words[verb], "--out", "/proc/forerun")
+    assert code == 2
+    assert "/proc/forerun" in text
+
+
 def test_a_folder_of_something_else_is_not_touched(said: Said, recordings: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     before = everything(tmp_path)
@@ -284,6 +302,18 @@ def test_everybody_attempts_the_same_trials_at_every_distance(said: Said, run: P
     assert len(list(tmp_path.glob("*.mp4"))) == 2
     assert "held-out episodes" in text
     assert "10 Hz" in text
+
+
+def test_a_model_of_some_streams_starts_from_simulator_states_all_the_same(
+    said: Said, recordings: Path, tmp_path: Path
+) -> None:
+    words = ("--streams", "camera", "proprio", "action", "--holdout", 0.4, *TINY)
+    assert said("train", "--data", recordings, "--out", tmp_path / "run", *words)[0] == 0
+    words = ("--method", "policy", "--floors", "random", "--trials", 1, "--offset", 5, "--budget-steps", 1)
+    for more in ((), ("--data", recordings)):
+        code, text = said("control", "--model", tmp_path / "run", "--env", ENV, *words, *more)
+        assert code == 0
+        assert "held-out episodes" in text
 
 
 def test_goals_may_be_drawn_by_the_task(said: Said, run: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
+from forerun.cli.runs import make_folder
 from forerun.control.agents import WorldModelAgent
 from forerun.evaluation.strips import Attempt, write_attempt_film
 from forerun.tasks import Task
@@ -39,7 +40,7 @@ def reach_picture(
         frames.append(observation["camera"])
         observation = task.step(action[0])[0]
     frames.append(observation["camera"])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     attempt = Attempt(
         name=goal.stem, frames=np.stack(frames), goal=picture, reached=False, tick_s=1 / task.control_hz
     )

@@ -22,6 +22,7 @@ from forerun.cli.data import progress_bar
 from forerun.config import ModelConfig
 from forerun.data import open_recordings
 from forerun.data.cache import GIB, TickCache, build_cache
+from forerun.data.episode import Recordings
 from forerun.types import CheckpointError, DataError, ShapeError, StorageError, StreamSpec
 from forerun.world_model import WorldModel
 
@@ -120,12 +121,20 @@ def table_of(run: Run, data: Path | None, *, cache_gb: float = 8.0) -> TickCache
             where,
             tick_s=config.tick_s,
             image_size=side,
-            streams=run.settings.get("streams") or None,
+            streams=chosen_streams(recordings, run.settings.get("streams") or ()),
             byte_budget=round(cache_gb * GIB),
             progress=update,
         )
     check_table(cache, config)
     return cache
+
+
+def chosen_streams(recordings: Recordings, streams: Sequence[str]) -> list[str] | None:
+    """Those streams and the privileged ones, which only evaluation reads; None stands for all there are."""
+    if not streams:
+        return None
+    privileged = [name for name, spec in recordings.specs.items() if spec.kind == "privileged"]
+    return [*streams, *(name for name in privileged if name not in streams)]
 
 
 def _kept_table(run: Run) -> TickCache | None:
@@ -203,11 +212,17 @@ def claim(out: Path, marker: str) -> None:
             f"--out holds other things ({held}) and no {marker}; nothing is overwritten. Choose a folder "
             f"that does not exist. Path: {out}"
         )
+    make_folder(out)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; StorageError if that cannot be."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
         raise StorageError(
-            f"--out cannot be made: {cause.strerror}. Choose a folder that may be written. Path: {out}"
+            f"the folder '{path.name}' cannot be made: {cause.strerror or cause}. Free some space, or choose "
+            f"a place that may be written with --out. Path: {path}"
         ) from cause
 
 

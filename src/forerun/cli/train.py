@@ -13,7 +13,7 @@ from rich.console import Console
 from forerun.checkpoint import write_text
 from forerun.cli.budget import steps_for
 from forerun.cli.data import progress_bar
-from forerun.cli.runs import SETTINGS, claim, open_run
+from forerun.cli.runs import SETTINGS, chosen_streams, claim, make_folder, open_run
 from forerun.cli.tables import prediction_table
 from forerun.data import open_recordings
 from forerun.data.cache import GIB, TickCache, build_cache
@@ -127,19 +127,14 @@ class Train:
         return {**wanted, "steps": before.get("steps")}
 
     def table(self, recordings: Recordings) -> TickCache:
-        """The recordings as ticks; what the simulator knew comes along for evaluation and is never learned "
-        "from."""
-        streams = None
-        if self.streams:
-            privileged = [n for n, s in recordings.specs.items() if s.kind == "privileged"]
-            streams = [*self.streams, *(n for n in privileged if n not in self.streams)]
+        """The recordings as a table of ticks, decoded once."""
         with progress_bar("decoding") as update:
             return build_cache(
                 recordings,
                 self.cache or self.out / "cache",
                 tick_s=self.tick,
                 image_size=self.image_size,
-                streams=streams,
+                streams=chosen_streams(recordings, self.streams),
                 byte_budget=round(self.cache_gb * GIB),
                 progress=update,
             )
@@ -184,7 +179,7 @@ def train_model(cache: TickCache, run: Path, recipe: Recipe, console: Console | 
         horizon = min(longest_horizon(cache, held_out, CONTEXT), round(2.0 / cache.tick_s))
         if horizon < 1:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         clips = imagined_clips(model, cache, held_out, horizon=horizon, context=CONTEXT, count=3)
         write_clip_film(path, stacked(clips))
 
