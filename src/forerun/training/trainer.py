@@ -218,11 +218,13 @@ def _resume(learner: Learner, optimizer: torch.optim.AdamW, directory: Path, ide
 
 def _difference(old: Any, new: dict[str, Any]) -> str:
     """The first few settings that differ, by their full names."""
+    if not isinstance(old, dict):
+        return "it does not say which"
     was, now = _flat(old), _flat(new)
     names = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
     changed = [f"{k} was {was.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in names]
     more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
-    return ("; ".join(changed[:4]) or "they are not written there") + more
+    return "; ".join(changed[:4]) + more
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
