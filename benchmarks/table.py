@@ -103,7 +103,7 @@ TABLES = {
     "real": Table(
         lead="real robot, held-out episodes",
         columns=REAL,
-        rows=[Row(label="Unitree G1 picks a can, 30 minutes of training", result="real-robot")],
+        rows=[Row(label="Unitree G1 picks a can, under 30 minutes of training", result="real-robot")],
     ),
     "speed": Table(
         lead="speed",
