@@ -153,16 +153,17 @@ class LatentTable:
         video = [
             i for s in model.config.video for i in range(*model.tokens[s.name].indices(model.num_tokens))
         ]
-        seen = raw[torch.from_numpy(cache.rows_of(episodes))][:, video]
-        mean, std = seen.mean(0), seen.std(0)
-        if video and float(std.mean()) < 1e-4:
-            raise DataError(
-                "the video latents do not vary: the pictures of this set are all alike, or the "
-                "representation collapsed. Look at the contact sheet: "
-                "forerun data inspect PATH --sheet sheet.png"
-            )
-        model.white_mean[video], model.white_std[video] = mean, std.clamp_min(0.05 * float(std.mean()))
-        raw.sub_(model.white_mean).div_(model.white_std)
+        if video:  # vectors are standardised already
+            seen = raw[torch.from_numpy(cache.rows_of(episodes))][:, video]
+            mean, std = seen.mean(0), seen.std(0)
+            if float(std.mean()) < 1e-4:
+                raise DataError(
+                    "the video latents do not vary: the pictures of this set are all alike, or the "
+                    "representation collapsed. Look at the contact sheet: "
+                    "forerun data inspect PATH --sheet sheet.png"
+                )
+            model.white_mean[video], model.white_std[video] = mean, std.clamp_min(0.05 * float(std.mean()))
+            raw.sub_(model.white_mean).div_(model.white_std)
         action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         return cls(raw, action, cache)
 

@@ -77,7 +77,7 @@ class WindowSampler:
             longest = int(np.diff(cache.episode_starts).max())
             raise DataError(
                 f"a window takes {length} ticks of {cache.tick_s:g} s, but the longest episode has "
-                f"{longest}; choose a shorter --window or a shorter --tick, or record longer episodes"
+                f"{longest}; choose a shorter --tick, or record longer episodes"
             )
         self._orders: dict[int, np.ndarray] = {}
 
