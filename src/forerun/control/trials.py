@@ -162,8 +162,6 @@ def _run_group(
             if not outcome.strict:
                 observations[i], _, _, _, info = task.step(actions[i])
                 _judge(outcome, info, step)
-                if films[i] and (outcome.strict or step + 1 == budget):
-                    outcome.pictures.append(observations[i]["camera"])
         if all(outcome.strict for outcome in outcomes):
             break
     return outcomes
