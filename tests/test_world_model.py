@@ -44,7 +44,7 @@ def test_later_observations_cannot_move_an_earlier_latent(model: WorldModel) -> 
 def test_later_latents_and_actions_cannot_move_an_earlier_prediction(model: WorldModel) -> None:
     seen, done = latents(model, B, T).requires_grad_(), actions(B, T).requires_grad_()
     ages = torch.arange(T)[None]
-    hidden, _ = model.trunk(seen, done, None, torch.full((B,), TICK_S), ages)
+    hidden, _ = model.trunk(seen, done, None, model.trunk.pace(torch.full((B,), TICK_S)), ages)
     for t in range(T):
         to_seen, to_done = torch.autograd.grad(hidden[:, t].square().sum(), (seen, done), retain_graph=True)
         assert to_seen[:, t].abs().sum() > 0
@@ -215,6 +215,17 @@ def test_the_length_of_a_tick_changes_what_is_imagined(model: WorldModel) -> Non
     assert not torch.allclose(model.step(usual, done[:, 0]).latents, model.step(slow, done[:, 0]).latents)
     with pytest.raises(ConfigError, match="seconds between ticks"):
         model.start(seen, done, tick_s=0.0)
+
+
+def test_rows_may_tick_at_different_lengths(model: WorldModel) -> None:
+    seen, done, lengths = latents(model, B, 3), actions(B, 5), torch.tensor([0.05, 0.1, 0.4])
+    together = model.start(seen, done[:, :2], tick_s=lengths)
+    alone = [model.start(seen[[i]], done[[i], :2], tick_s=float(lengths[i])) for i in range(B)]
+    assert together.tick_s.tolist() == join(alone).tick_s.tolist()
+    assert_same(together, join(alone))
+    together = imagine(model, together.fork(2), done[:, 2:].repeat_interleave(2, dim=0))
+    alone = [imagine(model, state, done[[i], 2:]) for i, state in enumerate(alone)]
+    assert_same(together.select(torch.tensor([0, 2, 4])), join(alone), CLOSE)
 
 
 def test_an_untrained_world_stands_still() -> None:

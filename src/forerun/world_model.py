@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forerun import checkpoint
 from forerun.config import ModelConfig
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
-from forerun.dynamics.state import State, join
+from forerun.dynamics.state import Pace, State, common, join
 from forerun.dynamics.transformer import Trunk
 from forerun.encoders.proprio import Standardise, VectorCode
 from forerun.encoders.video import Centre, VideoDecoder, video_encoder
@@ -165,18 +166,18 @@ class WorldModel(nn.Module):
         """
         self._check_latents(latents, (len(latents), latents.shape[1]))
         rows, ticks = latents.shape[:2]
-        seconds = self._seconds(tick_s, latents)
+        pace = self._pace(tick_s, latents)
         if actions is not None:
             self._check_actions(actions, (rows, ticks - 1))
         if ticks > 1:
             scaled = None if actions is None else self.action_scale(actions)
-            state, _, _ = self._read(latents[:, :-1], scaled, None, seconds)
+            state, _, _ = self._read(latents[:, :-1], scaled, None, pace)
             return self.observe(state, latents[:, -1])
         return State(
             latents=latents[:, 0],
             memory=None,
-            tick=torch.zeros(rows, dtype=torch.long, device=latents.device),
-            tick_s=seconds,
+            tick=torch.zeros(1, dtype=torch.long, device=latents.device).expand(rows),
+            pace=pace,
             log_error=torch.full((rows,), float("-inf"), device=latents.device),
         )
 
@@ -197,18 +198,19 @@ class WorldModel(nn.Module):
 
     def _step(self, state: State, scaled: Tensor | None, present: Tensor | None = None) -> State:
         """`step` with actions already standardised (B, 1, A) and ``present`` (B, 1)."""
-        latents, tick = state.latents[:, None], state.tick[:, None]
-        hidden, memory = self.trunk(latents, scaled, present, state.tick_s, tick, state.memory)
+        latents, tick = state.latents[:, None], common(state.tick)
+        pace = common(state.pace.embedding)
+        hidden, memory = self.trunk(latents, scaled, present, pace, tick[:, None], state.memory)
         return State(
             latents=self._moved(latents, hidden)[:, 0],
             memory=memory,
-            tick=state.tick + 1,
-            tick_s=state.tick_s,
+            tick=(tick + 1).expand(len(state)),
+            pace=state.pace,
             log_error=self.uncertainty(hidden)[:, 0],
         )
 
     def _read(
-        self, latents: Tensor, scaled: Tensor | None, present: Tensor | None, seconds: Tensor
+        self, latents: Tensor, scaled: Tensor | None, present: Tensor | None, pace: Pace
     ) -> tuple[State, Tensor, Tensor]:
         """Read T ticks at once, each with the action taken at it (B, T, A), standardised.
 
@@ -218,21 +220,22 @@ class WorldModel(nn.Module):
         """
         rows, ticks = latents.shape[:2]
         ages = torch.arange(ticks, device=latents.device)[None]
-        hidden, memory = self.trunk(latents, scaled, present, seconds, ages)
+        hidden, memory = self.trunk(latents, scaled, present, common(pace.embedding), ages)
         foretold, log_error = self._moved(latents, hidden), self.uncertainty(hidden)
-        age = torch.full((rows,), ticks, device=latents.device)
-        return State(foretold[:, -1], memory, age, seconds, log_error[:, -1]), foretold, log_error
+        age = torch.full((1,), ticks, device=latents.device).expand(rows)
+        return State(foretold[:, -1], memory, age, pace, log_error[:, -1]), foretold, log_error
 
     def _moved(self, latents: Tensor, hidden: Tensor) -> Tensor:
         """latents (B, T, N, D) moved by what the trunk says (B, T, M, E); zero padding stays zero."""
         return torch.addcmul(latents, self.next_latents(hidden).view(latents.shape), self.used)
 
-    def _seconds(self, tick_s: float | Tensor | None, latents: Tensor) -> Tensor:
-        """Seconds per tick of every row (B,)."""
-        seconds = torch.as_tensor(self.config.tick_s if tick_s is None else tick_s)
+    def _pace(self, tick_s: float | Tensor | None, latents: Tensor) -> Pace:
+        """Seconds per tick of every row, given for one or all of them, as the trunk takes them."""
+        seconds = torch.as_tensor(self.config.tick_s if tick_s is None else tick_s).to(latents)
         if not bool((seconds > 0).all()):
             raise ConfigError(f"tick_s is {tick_s}; expected seconds between ticks, above zero")
-        return seconds.to(latents).expand(len(latents))
+        embedding, rows = self.trunk.pace(seconds.view(-1)), len(latents)
+        return Pace(seconds.expand(rows), embedding.expand(rows, -1))
 
     def _check_actions(self, actions: Tensor, rows: tuple[int, ...]) -> None:
         if actions.shape != (*rows, self.config.action_size):
@@ -301,11 +304,15 @@ class WorldModel(nn.Module):
             ``uncertainty``: likelihood of that error; ``total``: the first plus a tenth of the second.
         """
         latents, present, ticks = batch["latents"], batch.get("present"), batch["latents"].shape[1]
+        if not 1 <= context < ticks:
+            raise ConfigError(
+                f"context is {context}; a window of {ticks} ticks has room for 1 to {ticks - 1}"
+            )
         action = self.action_scale(batch["action"]) if "action" in batch else None
-        seconds = self._seconds(batch.get("tick_s"), latents)
+        pace = self._pace(batch.get("tick_s"), latents)
         given = slice(0, context)
         state, foretold, log_error = self._read(
-            latents[:, given], _at(action, given), _at(present, given), seconds
+            latents[:, given], _at(action, given), _at(present, given), pace
         )
         imagined, expected = [foretold], [log_error]
         for t in range(context, ticks - 1):
@@ -313,7 +320,8 @@ class WorldModel(nn.Module):
             state = self._step(state, _at(action, now), _at(present, now))
             imagined.append(state.latents[:, None])
             expected.append(state.log_error[:, None])
-        error = (torch.cat(imagined, dim=1) - latents[:, 1:]).square().mul(self.loss_weight).sum((-1, -2))
+        gap = F.mse_loss(torch.cat(imagined, dim=1), latents[:, 1:], reduction="none")
+        error = gap.flatten(2) @ self.loss_weight.flatten()
         prediction = error.mean()
         uncertainty = self.uncertainty.loss(torch.cat(expected, dim=1), error)
         return {"prediction": prediction, "uncertainty": uncertainty, "total": prediction + 0.1 * uncertainty}

@@ -23,13 +23,13 @@ class Sight:
 
     Args:
         by: how far each tick turns its queries and keys.
-        visible: (T, T) bool, which tick of a context sees which; unused with a memory.
+        visible: (T, T) bool, which tick of a context sees which; None with a memory.
         memory: what earlier ticks left behind; then one tick is added to it.
         empty: (B, t + 1) bool, its slots that hold nothing, or None.
     """
 
     by: Turn
-    visible: Tensor
+    visible: Tensor | None
     memory: Memory | None
     empty: Tensor | None
 
@@ -92,7 +92,7 @@ class Trunk(nn.Module):
         latents: Tensor,
         action: Tensor | None,
         present: Tensor | None,
-        tick_s: Tensor,
+        pace: Tensor,
         ticks: Tensor,
         memory: Memory | None = None,
     ) -> tuple[Tensor, Memory | None]:
@@ -102,7 +102,7 @@ class Trunk(nn.Module):
             latents: (B, T, N, D), whitened; T is 1 with a memory.
             action: (B, T, A) standardised, taken at each tick; None if this robot's actions are unknown.
             present: (B, T) bool, False where a row carries no action; None if all do.
-            tick_s: (B,) seconds between ticks.
+            pace: (B, condition) or (1, condition) of `pace`.
             ticks: (B, T) or (1, T), age of each tick in its own row.
             memory: what earlier ticks left behind.
 
@@ -111,10 +111,10 @@ class Trunk(nn.Module):
         """
         x = latents.flatten(2)[:, :, None] if self.size.packed else latents
         x = self.embed(x) + self.place
-        condition = F.silu(self.condition(latents.shape[:2], action, present, tick_s))
+        condition = F.silu(self.condition(latents.shape[:2], action, present, pace))[:, :, None]
         sight = Sight(
             by=self.rotary(ticks),
-            visible=_causal(latents.shape[1], self.size.window, x.device),
+            visible=None if memory else _causal(latents.shape[1], self.size.window, x.device),
             memory=memory,
             empty=memory.empty_slots() if memory else None,
         )
@@ -133,16 +133,19 @@ class Trunk(nn.Module):
         return grown.trim(self.size.window - 1)
 
     def condition(
-        self, shape: torch.Size, action: Tensor | None, present: Tensor | None, tick_s: Tensor
+        self, shape: torch.Size, action: Tensor | None, present: Tensor | None, pace: Tensor
     ) -> Tensor:
         """(B, T, condition): what was done at each tick, and how long the tick lasts."""
-        length = self.tick_length(tick_s.log()[:, None])[:, None]
         if action is None:
-            return (self.no_action + length).expand(*shape, -1)
+            return (self.no_action + pace[:, None]).expand(*shape, -1)
         done = self.action(action)
         if present is not None:
             done = torch.where(present[..., None], done, self.no_action)
-        return done + length
+        return done + pace[:, None]
+
+    def pace(self, tick_s: Tensor) -> Tensor:
+        """What the length of a tick (B,), in seconds, means to every layer: (B, condition)."""
+        return self.tick_length(tick_s.log()[:, None])
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
