@@ -273,6 +273,15 @@ def test_a_goal_is_what_the_camera_sees_not_what_the_robot_feels(model: WorldMod
     assert model.distance(model.start(model.encode(seen)), before).shape == (B,)
 
 
+def test_goals_of_another_size_or_number_are_refused(model: WorldModel) -> None:
+    state, goal = model.start(latents(model, B, 1)), model.goal(latents(model, B, 1)[:, 0])
+    for wrong in (goal[:, 1:], goal[:1], goal[0]):
+        with pytest.raises(ShapeError, match=r"goals arrive as .*expected \(3, "):
+            model.distance(state, wrong)
+        with pytest.raises(ShapeError, match=r"goals arrive as .*expected \(3, "):
+            model.propose(state, wrong)
+
+
 def test_without_a_camera_the_goal_is_what_the_robot_feels() -> None:
     model = world(streams=(ARM,))
     seen = {"arm.position": clip(B, 1)["arm.position"]}

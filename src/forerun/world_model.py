@@ -246,6 +246,14 @@ class WorldModel(nn.Module):
                 f"row per state, one tick less than a context has latents, this model's channels ({channels})"
             )
 
+    def _check_goal(self, state: State, goal: Tensor) -> None:
+        wanted = (len(state), len(self.goal_tokens) * self.config.size.latent_dim)
+        if goal.shape != wanted:
+            raise ShapeError(
+                f"goals arrive as {tuple(goal.shape)}; expected {wanted}, one for each row of the state. Use "
+                "this model's own goal, and repeat it for forked rows."
+            )
+
     def _check_latents(self, latents: Tensor, rows: tuple[int, ...]) -> None:
         wanted = (*rows, self.num_tokens, self.config.size.latent_dim)
         if latents.shape != wanted:
@@ -282,11 +290,13 @@ class WorldModel(nn.Module):
         return {"uncertainty": state.log_error.exp()}
 
     def distance(self, state: State, goal: Tensor) -> Tensor:
-        """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), 0 at the goal."""
+        """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), about 0 at the goal."""
+        self._check_goal(state, goal)
         return self.goals.distance(state.latents.flatten(1), goal)
 
     def propose(self, state: State, goal: Tensor) -> Tensor:
         """The goal policy's action (B, A), in the robot's own units."""
+        self._check_goal(state, goal)
         return self.action_scale.inverse(self.goals.act(state.latents.flatten(1), goal))
 
     # -- learning -------------------------------------------------------------------------------------

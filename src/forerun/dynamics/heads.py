@@ -53,7 +53,7 @@ class GoalHeads(nn.Module):
         self.policy = mlp(pair, width, width, max(action_size, 1), norm=True)
 
     def distance(self, z: Tensor, goal: Tensor) -> Tensor:
-        """Expected ticks to the goal, discounted: z (..., Z), goal (..., G) -> (...), 0 at the goal."""
+        """Expected ticks to the goal, discounted: z (..., Z), goal (..., G) -> (...), about 0 at the goal."""
         pair = torch.cat([z, goal], dim=-1)
         return -torch.stack([v(pair)[..., 0] for v in self.value]).mean(0)
 
