@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_a_model_comes_back_bit_for_bit(shape: str, tmp_path: Path) -> None:
     model = world(**SHAPES[shape])
-    model.white_mean.normal_()
+    model.whitening.mean.normal_()
     model.action_scale.fit(3 + actions(1, 50)[0])
     model.save_pretrained(tmp_path / "model")
     again = WorldModel.from_pretrained(tmp_path / "model")

@@ -38,7 +38,7 @@ def test_the_loss_reads_the_context_then_imagines_the_rest(model: WorldModel, co
         state = model.start(seen[:, :given], done[:, : given - 1])
         for ahead in range(given - 1, t):
             state = model.step(state, done[:, ahead])
-        error.append(((state.latents - seen[:, t]).square() * model.loss_weight).sum((-1, -2)))
+        error.append(((state.latents - seen[:, t]).square() * model.loss_weight()).sum((-1, -2)))
         expected.append(state.log_error)
     error, expected = torch.stack(error, dim=1), torch.stack(expected, dim=1)
     losses = model.loss(batch, context=context)
@@ -55,12 +55,12 @@ def test_zero_padding_has_no_part_in_the_loss(model: WorldModel) -> None:
     assert torch.equal(model.loss(batch)["prediction"], before)
     batch["latents"][:, 1:, model.tokens[ARM.name], :JOINTS] += 1.0
     assert not torch.equal(model.loss(batch)["prediction"], before)
-    torch.testing.assert_close(model.loss_weight.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(model.loss_weight().sum(), torch.tensor(1.0))
 
 
 def test_streams_weigh_the_same_however_many_numbers_they_have(model: WorldModel) -> None:
     for tokens in model.tokens.values():
-        torch.testing.assert_close(model.loss_weight[tokens].sum(), torch.tensor(0.5))
+        torch.testing.assert_close(model.loss_weight()[tokens].sum(), torch.tensor(0.5))
 
 
 def test_the_loss_moves_every_weight_of_the_trunk(model: WorldModel) -> None:

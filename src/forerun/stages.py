@@ -147,23 +147,20 @@ class LatentTable:
         cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512
     ) -> LatentTable:
         """Fix the whitening on the training ``episodes``, then encode every tick once."""
-        model.white_mean.zero_()
-        model.white_std.fill_(1.0)
+        model.whitening.reset()
         raw = encode_rows(model, cache, chunk)
-        video = [
-            i for s in model.config.video for i in range(*model.tokens[s.name].indices(model.num_tokens))
-        ]
-        if video:  # vectors are standardised already
-            seen = raw[torch.from_numpy(cache.rows_of(episodes))][:, video]
-            mean, std = seen.mean(0), seen.std(0)
-            if float(std.mean()) < 1e-4:
-                raise DataError(
-                    "the video latents do not vary: the pictures of this set are all alike, or the "
-                    "representation collapsed. Look at the contact sheet: "
-                    "forerun data inspect PATH --sheet sheet.png"
-                )
-            model.white_mean[video], model.white_std[video] = mean, std.clamp_min(0.05 * float(std.mean()))
-            raw.sub_(model.white_mean).div_(model.white_std)
+        seen = raw[torch.from_numpy(cache.rows_of(episodes))]
+        for spec in model.config.video:  # vectors are standardised already
+            for token in range(*model.tokens[spec.name].indices(model.num_tokens)):
+                if float(seen[:, token].std(0).max()) < 1e-4:
+                    raise DataError(
+                        "the video latents do not vary: the pictures of this set are all alike, or the "
+                        "representation collapsed. Look at the contact sheet: "
+                        "forerun data inspect PATH --sheet sheet.png"
+                    )
+                model.whitening.fit(token, seen[:, token])
+        for part in raw.split(chunk):
+            part.copy_(model.whitening(part))
         action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         return cls(raw, action, cache)
 

@@ -34,7 +34,7 @@ class Recipe:
     """How much of each stage. Budgets are steps, not seconds, so that a run can be repeated anywhere."""
 
     size: str = "xs"
-    representation: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2000, learning_rate=2e-3))
+    representation: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000, learning_rate=2e-3))
     dynamics: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1500, learning_rate=2e-3))
     goals: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2500, learning_rate=1e-3))
     objective: RepresentationConfig = field(default_factory=RepresentationConfig)

@@ -11,7 +11,7 @@ Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
 from forerun.dynamics.transformer import Trunk
 from forerun.encoders.proprio import Standardise, VectorCode
-from forerun.encoders.video import Centre, VideoDecoder, video_encoder
+from forerun.encoders.video import Centre, video_decoder, video_encoder
+from forerun.encoders.whitening import Whitening
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
 __all__ = ["State", "WorldModel", "join"]
@@ -37,9 +38,6 @@ FORMAT = "forerun-world-model-1"
 class WorldModel(nn.Module):
     """A robot's world: encoders, trunk, decoders and heads of one `ModelConfig`."""
 
-    white_mean: Tensor
-    white_std: Tensor
-    loss_weight: Tensor
     used: Tensor
 
     def __init__(self, config: ModelConfig, goal: GoalConfig | None = None) -> None:
@@ -66,10 +64,8 @@ class WorldModel(nn.Module):
         self.goal_tokens = [i for part in seen for i in range(part.start, part.stop)]
         goal_size = len(self.goal_tokens) * size.latent_dim
         self.goals = GoalHeads(first * size.latent_dim, goal_size, config.action_size, size.head_width, goal)
-        self.register_buffer("white_mean", torch.zeros(first, size.latent_dim))
-        self.register_buffer("white_std", torch.ones(first, size.latent_dim))
-        self.register_buffer("loss_weight", self._loss_weight(), persistent=False)
-        self.register_buffer("used", (self.loss_weight > 0).float(), persistent=False)
+        self.whitening = Whitening(first, size.latent_dim)
+        self.register_buffer("used", self._used(), persistent=False)
 
     def _add_stream(self, spec: StreamSpec) -> int:
         """Make the encoder and decoder of a stream; returns how many latent tokens it takes."""
@@ -77,22 +73,35 @@ class WorldModel(nn.Module):
         if spec.kind == "video":
             self.centres[key] = Centre(spec.shape[0])
             self.encoders[key] = video_encoder(size, spec.shape[0])
-            self.decoders[key] = VideoDecoder(size, spec.shape[0])
+            self.decoders[key] = video_decoder(size, spec.shape[0])
             return size.video_tokens
         code = VectorCode(spec.size, size.latent_dim, spec.name)
         self.encoders[key] = code
         return code.tokens
 
-    def _loss_weight(self) -> Tensor:
-        """(N, D): streams count equally, zero padding not at all; sums to one."""
-        parts = []
+    def _used(self) -> Tensor:
+        """(N, D): one where a latent carries something, zero where a vector was padded."""
+        used = torch.ones(self.num_tokens * self.config.size.latent_dim)
         for spec in self.config.streams:
-            tokens = self.tokens[spec.name]
-            part = torch.zeros((tokens.stop - tokens.start) * self.config.size.latent_dim)
-            used = len(part) if spec.kind == "video" else spec.size
-            part[:used] = 1.0 / used
-            parts.append(part)
-        return torch.cat(parts).unflatten(0, (self.num_tokens, -1)) / len(self.config.streams)
+            if spec.kind != "video":
+                tokens = self.tokens[spec.name]
+                used.view(self.num_tokens, -1)[tokens].view(-1)[spec.size :] = 0
+        return used.unflatten(0, (self.num_tokens, -1))
+
+    def loss_weight(self) -> Tensor:
+        """(N, D): what a squared error counts, as a share of the variance of its own stream.
+
+        Streams count equally, however many numbers they have; latents all at their mean cost about one.
+        """
+        variance, weight = self.whitening.variance * self.used, self.used.clone()
+        for tokens in self.tokens.values():
+            weight[tokens] /= variance[tokens].sum() * len(self.tokens)
+        return weight
+
+    def goal_weight(self) -> Tensor:
+        """(Z,): the same for goals; two unrelated moments are about two apart."""
+        weight = self.loss_weight()[self.goal_tokens]
+        return (weight / (weight * self.whitening.variance[self.goal_tokens]).sum()).flatten()
 
     # -- seeing ---------------------------------------------------------------------------------------
 
@@ -106,7 +115,7 @@ class WorldModel(nn.Module):
             ShapeError: a stream is missing, or has another shape than in training.
         """
         latents = torch.cat([self.encode_stream(s, observation) for s in self.config.streams], dim=2)
-        return (latents - self.white_mean) / self.white_std
+        return self.whitening(latents)
 
     def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Tensor:
         """One stream (B, T, *shape) to its own tokens (B, T, n, D), before whitening."""
@@ -275,7 +284,7 @@ class WorldModel(nn.Module):
 
     def decode_latents(self, latents: Tensor) -> dict[str, Tensor]:
         """Whitened latents (B, N, D) to every stream in its own unit."""
-        raw = latents * self.white_std + self.white_mean
+        raw = self.whitening.inverse(latents)
         out = {}
         for spec in self.config.streams:
             part, code = raw[:, self.tokens[spec.name]], self.encoder(spec)
@@ -331,7 +340,7 @@ class WorldModel(nn.Module):
             imagined.append(state.latents[:, None])
             expected.append(state.log_error[:, None])
         gap = F.mse_loss(torch.cat(imagined, dim=1), latents[:, 1:], reduction="none")
-        error = gap.flatten(2) @ self.loss_weight.flatten()
+        error = gap.flatten(2) @ self.loss_weight().flatten()
         prediction = error.mean()
         uncertainty = self.uncertainty.loss(torch.cat(expected, dim=1), error)
         return {"prediction": prediction, "uncertainty": uncertainty, "total": prediction + 0.1 * uncertainty}

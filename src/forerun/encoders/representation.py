@@ -28,7 +28,7 @@ class RepresentationConfig:
     """Which action comes first on the way to a tick further ahead (multi-step inverse, arXiv:2207.08229)."""
     reach: int = 30
     """How many ticks ahead, at most."""
-    sigreg: float = 1.5
+    sigreg: float = 0.3
     varcov: float = 0.0
     reconstruction: float = 2.0
     directions: int = 128

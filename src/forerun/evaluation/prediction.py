@@ -202,7 +202,7 @@ def _decoded(model: WorldModel, latents: Tensor) -> dict[str, np.ndarray]:
 
 def _latent_error(model: WorldModel, guess: Tensor, truth: Tensor) -> Tensor:
     """(B, H) squared error of whitened latents, streams weighted equally."""
-    return ((guess - truth).square() * cast(Tensor, model.loss_weight)).sum((-1, -2))
+    return ((guess - truth).square() * model.loss_weight()).sum((-1, -2))
 
 
 class _Library:
@@ -214,7 +214,7 @@ class _Library:
         self.random_source = np.random.default_rng(seed)
         self.everything, self.horizon = cache.rows_of(episodes), horizon
         self.rows = clip_starts(cache, episodes, horizon + 1, size)
-        self.weight = cast(Tensor, model.loss_weight).sqrt()
+        self.weight = model.loss_weight().sqrt()
         parts = np.array_split(self.rows, -(-len(self.rows) // 256))
         self.keys = torch.cat([self._key(encode_ticks(model, cache, part)) for part in parts])
 

@@ -34,7 +34,7 @@ class PlannerConfig:
     """Noise on the policy's action in each imagined tick of the first population."""
     elites: int = 8
     latent_weight: float = 3.0
-    """Ticks of distance per unit of squared whitened-latent distance."""
+    """Ticks of distance per unit of squared latent distance, as a share of the variance of the data."""
     narrowest: float = 0.05
     """Smallest standard deviation of the search, in standardised action units."""
     colour: float = 2.0
@@ -74,6 +74,7 @@ class Planner:
         self.random = torch.Generator().manual_seed(seed)
         low, high = self._bounds()
         self.low, self.high = low, high
+        self.goal_weight = model.goal_weight()
         self.filter = _colour_filter(self.config.horizon, self.config.colour)
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
@@ -149,7 +150,7 @@ class Planner:
         if c.cost != "latent":
             cost = cost + self.model.distance(state, goals)
         if c.cost != "distance":
-            cost = cost + c.latent_weight * (self.model.goal(state.latents) - goals).square().mean(-1)
+            cost = cost + c.latent_weight * ((self.model.goal(state.latents) - goals).square() @ self.goal_weight)
         return cost
 
     def _total(self, costs: list[Tensor]) -> Tensor:
