@@ -17,6 +17,7 @@ ORDER = [
     {"data", "encoders", "dynamics", "training", "tasks"},
     {"world_model"},
     {"stages"},
+    {"practice"},
     {"teach"},
     {"imagination", "serving"},
     {"control", "evaluation"},

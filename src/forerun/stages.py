@@ -64,7 +64,7 @@ class RepresentationLearner:
     ) -> None:
         self.model, self.cache, self.config, self.seed = model, cache, config or RepresentationConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, batch_size, seed)
-        self.last_row = _last_rows(cache)
+        self.last_row = last_rows(cache)
         self.video = model.config.video
         size = model.config.size
         latent_size = len(self.video) * size.video_tokens * size.latent_dim
@@ -237,7 +237,7 @@ class GoalLearner:
         self.config = model.goals.config
         self.sampler = WindowSampler(table.cache, episodes, 2, batch_size, seed)
         self.rows = table.cache.rows_of(episodes)
-        self.last_row = _last_rows(table.cache)
+        self.last_row = last_rows(table.cache)
         self.flat = table.latents.flatten(1)
         self.goal = model.goal(table.latents)
         assert table.action is not None
@@ -277,7 +277,7 @@ class GoalLearner:
         }
 
 
-def _last_rows(cache: TickCache) -> np.ndarray:
+def last_rows(cache: TickCache) -> np.ndarray:
     """(rows,) the last row of the episode that each row belongs to."""
     lengths = np.diff(cache.episode_starts)
     return np.repeat(cache.episode_starts[1:] - 1, lengths)

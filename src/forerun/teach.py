@@ -1,7 +1,7 @@
 """The whole recipe, from a table of ticks to a saved world model; stop it anywhere, the same call continues.
 
 RUN/
-  representation/  dynamics/  goals/   checkpoint/ and metrics.jsonl of each stage
+  representation/  dynamics/  goals/  practice/   checkpoint/ and metrics.jsonl of each stage
   run.json                             settings, data, which episodes were held out
   model/                               the world model, when all stages are done
 """
@@ -23,10 +23,14 @@ from forerun.data.cache import TickCache
 from forerun.data.window import split_episodes
 from forerun.dynamics.heads import GoalConfig
 from forerun.encoders.representation import RepresentationConfig
+from forerun.practice import PracticeConfig, PracticeLearner
 from forerun.stages import DynamicsLearner, GoalLearner, LatentTable, RepresentationLearner, fit_scales
 from forerun.training.trainer import TrainConfig, train
 from forerun.types import DataError, StreamSpec
 from forerun.world_model import WorldModel
+
+
+STAGES = ("representation", "dynamics", "goals", "practice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +40,11 @@ class Recipe:
     size: str = "xs"
     representation: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000, learning_rate=2e-3))
     dynamics: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1500, learning_rate=2e-3))
-    goals: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2500, learning_rate=1e-3))
+    goals: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5000, learning_rate=1e-3))
+    practice: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000, learning_rate=5e-4))
     objective: RepresentationConfig = field(default_factory=RepresentationConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
+    practising: PracticeConfig = field(default_factory=PracticeConfig)
     window: int = 6
     """Ticks of a dynamics window: context and imagined ticks together."""
     holdout: float = 0.1
@@ -51,7 +57,7 @@ class Recipe:
             self,
             **{
                 stage: replace(getattr(self, stage), steps=max(1, round(factor * getattr(self, stage).steps)))
-                for stage in ("representation", "dynamics", "goals")
+                for stage in STAGES
             },
         )
 
@@ -97,6 +103,9 @@ def teach(
         goals = GoalLearner(model, table, train_episodes, seed=recipe.seed)
         train(goals, recipe.goals, run / goals.name, console=console,
               on_save=lambda step: say(model, goals.name, step))  # fmt: skip
+        practice = PracticeLearner(model, table, train_episodes, config=recipe.practising, seed=recipe.seed)
+        train(practice, recipe.practice, run / practice.name, console=console,
+              on_save=lambda step: say(model, practice.name, step))  # fmt: skip
     model.eval().save_pretrained(run / "model")
     return model
 

@@ -31,8 +31,7 @@ from forerun.encoders.whitening import Whitening
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
 __all__ = ["State", "WorldModel", "join"]
-
-FORMAT = "forerun-world-model-1"
+FORMAT = "forerun-world-model-2"
 
 
 class WorldModel(nn.Module):
@@ -60,8 +59,8 @@ class WorldModel(nn.Module):
         nn.init.zeros_(self.next_latents.weight)  # untrained, the world stands still
         nn.init.zeros_(self.next_latents.bias)
         self.uncertainty = Uncertainty(size.width)
-        seen = [self.tokens[s.name] for s in config.video or config.streams]
-        self.goal_tokens = [i for part in seen for i in range(part.start, part.stop)]
+        goals = [self.tokens[s.name] for s in config.video or config.streams]
+        self.goal_tokens = [i for part in goals for i in range(part.start, part.stop)]
         goal_size = len(self.goal_tokens) * size.latent_dim
         self.goals = GoalHeads(first * size.latent_dim, goal_size, config.action_size, size.head_width, goal)
         self.whitening = Whitening(first, size.latent_dim)
@@ -80,13 +79,12 @@ class WorldModel(nn.Module):
         return code.tokens
 
     def _used(self) -> Tensor:
-        """(N, D): one where a latent carries something, zero where a vector was padded."""
-        used = torch.ones(self.num_tokens * self.config.size.latent_dim)
+        """(N, D): zero where a vector was padded, else one."""
+        used = torch.ones(self.num_tokens, self.config.size.latent_dim)
         for spec in self.config.streams:
             if spec.kind != "video":
-                tokens = self.tokens[spec.name]
-                used.view(self.num_tokens, -1)[tokens].view(-1)[spec.size :] = 0
-        return used.unflatten(0, (self.num_tokens, -1))
+                used[self.tokens[spec.name]].view(-1)[spec.size :] = 0
+        return used
 
     def loss_weight(self) -> Tensor:
         """(N, D): what a squared error counts, as a share of the variance of its own stream.
@@ -307,6 +305,12 @@ class WorldModel(nn.Module):
         """The goal policy's action (B, A), in the robot's own units."""
         self._check_goal(state, goal)
         return self.action_scale.inverse(self.goals.act(state.latents.flatten(1), goal))
+
+    def action_bounds(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest standardised action (A,); three deviations if the robot states none."""
+        spec, three = self.config.action, torch.full((self.config.action_size,), 3.0)
+        low = self.action_scale(torch.tensor(spec.low)) if spec and spec.low else -three
+        return low, self.action_scale(torch.tensor(spec.high)) if spec and spec.high else three
 
     # -- learning -------------------------------------------------------------------------------------
 

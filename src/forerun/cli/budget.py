@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 
 from forerun.data.cache import TickCache
+from forerun.practice import PracticeLearner
 from forerun.stages import DynamicsLearner, GoalLearner, LatentTable, RepresentationLearner
-from forerun.teach import Recipe, prepare
+from forerun.teach import STAGES, Recipe, prepare
 from forerun.training.learner import Learner
 from forerun.training.trainer import TrainConfig, train
 from forerun.world_model import WorldModel
@@ -41,7 +42,8 @@ def steps_for(cache: TickCache, recipe: Recipe, minutes: float) -> dict[str, int
             )
         if cache.has_action:
             learners["goals"] = GoalLearner(model, table, episodes)
-        wanted = {name: getattr(recipe, name) for name in ("representation", "dynamics", "goals")}
+            learners["practice"] = PracticeLearner(model, table, episodes)
+        wanted = {name: getattr(recipe, name) for name in STAGES}
         per_step = {
             name: _seconds_per_step(learner, wanted[name], Path(scratch))
             for name, learner in learners.items()

@@ -23,13 +23,12 @@ from forerun.evaluation.clips import imagined_clips, stacked
 from forerun.evaluation.errors import Prediction
 from forerun.evaluation.prediction import longest_horizon, predict
 from forerun.evaluation.strips import write_clip_film
-from forerun.teach import Recipe, teach
+from forerun.teach import STAGES, Recipe, teach
 from forerun.types import ConfigError, DataError
 from forerun.world_model import WorldModel
 
 CONTEXT = 3
 """Ticks shown to the model before it imagines."""
-STAGES = ("representation", "dynamics", "goals")
 _FREE = ("data", "out", "cache", "cache_gb", "threads")
 """May differ when a run is resumed: they change where things lie and how fast they go, not what is "
 "learned."""

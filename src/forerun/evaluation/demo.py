@@ -25,7 +25,7 @@ class DemoPlan:
     policies: tuple[str, ...] = ("expert", "noisy", "noisy", "weak", "random")
     """Drawn anew for every episode, all equally often."""
     tick_s: float = 0.1
-    recipe: Recipe = field(default_factory=lambda: Recipe().scaled(0.7))
+    recipe: Recipe = field(default_factory=lambda: Recipe().scaled(0.75))
     """Some six minutes of training on one quiet core; the other trains the floor."""
     cloning_steps: int | None = None
     """Of the behaviour-cloning floor; as many pictures as the model's first stage by default."""
@@ -155,7 +155,12 @@ def strict_sentence(tallies: Sequence[Tally]) -> str:
 
 def losses(run: Path) -> list[LossCurve]:
     """The loss of every stage that was trained."""
-    stages = {"representation": "seeing", "dynamics": "what happens next", "goals": "goals"}
+    stages = {
+        "representation": "seeing",
+        "dynamics": "what happens next",
+        "goals": "how far to a goal",
+        "practice": "practice",
+    }
     return [
         read_loss(run / stage / "metrics.jsonl", words)
         for stage, words in stages.items()

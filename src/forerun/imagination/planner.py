@@ -72,19 +72,9 @@ class Planner:
             )
         self.model, self.config = model, config or PlannerConfig()
         self.random = torch.Generator().manual_seed(seed)
-        low, high = self._bounds()
-        self.low, self.high = low, high
+        self.low, self.high = model.action_bounds()
         self.goal_weight = model.goal_weight()
         self.filter = _colour_filter(self.config.horizon, self.config.colour)
-
-    def _bounds(self) -> tuple[Tensor, Tensor]:
-        """Action bounds in standardised units; three standard deviations where the robot states none."""
-        spec, scale = self.model.config.action, self.model.action_scale
-        assert spec is not None
-        three = torch.full((spec.size,), 3.0)
-        low = scale(torch.tensor(spec.low)) if spec.low else -three
-        high = scale(torch.tensor(spec.high)) if spec.high else three
-        return low, high
 
     @torch.inference_mode()
     def plan(self, state: State, goal: Tensor) -> Plan:
@@ -150,7 +140,9 @@ class Planner:
         if c.cost != "latent":
             cost = cost + self.model.distance(state, goals)
         if c.cost != "distance":
-            cost = cost + c.latent_weight * ((self.model.goal(state.latents) - goals).square() @ self.goal_weight)
+            cost = cost + c.latent_weight * (
+                (self.model.goal(state.latents) - goals).square() @ self.goal_weight
+            )
         return cost
 
     def _total(self, costs: list[Tensor]) -> Tensor:

@@ -135,7 +135,8 @@ def _update(
         group["lr"] = config.learning_rate * schedule(step, config)
     losses = learner.loss(batch)
     optimizer.zero_grad(set_to_none=True)
-    losses["total"].backward()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    losses["total"].backward(inputs=trained)  # what the module merely uses, a frozen world, gets no gradients
     norm = nn.utils.clip_grad_norm_(learner.module.parameters(), config.clip)
     optimizer.step()
     learner.after_step()
