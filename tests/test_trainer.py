@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_checkpoint_is_touched(
 def test_waiting_for_data_is_a_share_of_the_time(tmp_path: Path) -> None:
     class Slow(ToyLearner):
         def batch(self, step: int) -> dict[str, Tensor]:
-            time.sleep(0.01)
+            time.sleep(0.05)
             return super().batch(step)
 
     short = replace(CONFIG, steps=12)

@@ -29,7 +29,6 @@ from forerun.training.trainer import TrainConfig, train
 from forerun.types import DataError, StreamSpec
 from forerun.world_model import WorldModel
 
-
 STAGES = ("representation", "dynamics", "goals", "practice")
 
 

@@ -11,7 +11,7 @@ Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -58,21 +58,25 @@ class KeypointEncoder(nn.Module):
     of a small encoder on a CPU.
     """
 
+    line: Tensor
+
     def __init__(self, size: SizeConfig, side: int) -> None:
         super().__init__()
         w = size.encoder_width
         if side % GRID or side < 2 * GRID:
             raise ConfigError(
-                f"pictures are {side} pixels wide; the conv encoder takes multiples of {GRID} from {2 * GRID} up"
+                f"pictures are {side} pixels wide; the conv encoder takes multiples of {GRID}, at least "
+                f"{2 * GRID}"
             )
         stride = side // GRID
+        peaks = nn.Conv2d(2 * w, num_keypoints(size), 1)
+        with torch.no_grad():
+            peaks.weight.mul_(5)  # peaked from the start: a flat softmax learns slowly
         self.heatmaps = nn.Sequential(
             nn.Conv2d(3, w, 2 * stride, stride=stride, padding=stride // 2), nn.ReLU(),
             nn.Conv2d(w, 2 * w, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(2 * w, num_keypoints(size), 1),
+            peaks,
         )  # fmt: skip
-        with torch.no_grad():
-            self.heatmaps[-1].weight.mul_(5)  # peaked from the start: a flat softmax learns slowly
         self.tokens = size.video_tokens
         self.register_buffer("line", torch.linspace(-EDGE, EDGE, GRID), persistent=False)
 
@@ -134,6 +138,8 @@ class KeypointDecoder(nn.Module):
     Blobs tie a keypoint to its place in the picture, so that redrawing pulls keypoints onto things; a
     perceptron from coordinates to pixels needs several times as many steps. Planning never decodes.
     """
+
+    line: Tensor
 
     def __init__(self, size: SizeConfig, side: int) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ Letters: E episodes, B clips, T ticks of a clip, H imagined ticks, N x D latents
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
