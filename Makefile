@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A stamp per set of dependencies: the demo waits for fewer of them than the tests.
 DEMO := .venv/installed-sim
 DEV := .venv/installed-dev
-BENCHMARKS := $(filter-out benchmarks/table.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/table.py benchmarks/reaching.py,$(wildcard benchmarks/*.py))
 
 .PHONY: demo test lint bench
 

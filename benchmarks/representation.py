@@ -1,10 +1,9 @@
 """Which pressures make a latent that says where things are? Train stage one, then probe what it holds.
 
-    forerun data record --env forerun/Push-v0 --out push --episodes 200 --steps 150
-    python benchmarks/representation.py --data push --steps 2000
-    python benchmarks/representation.py --data push --steps 2000 --regularisers none sigreg varcov
+    python benchmarks/representation.py
+    python benchmarks/representation.py --steps 1000 --regularisers none sigreg varcov --seeds 0
 
-A ridge regression and a small network read the simulator state (never shown to the model) from the latents of
+Records Push play first where ``--data`` holds none. A ridge regression and a small network read the simulator state (never shown to the model) from the latents of
 held-out episodes. Beside them stands an untrained encoder, the floor. Writes one JSON per run.
 """
 
@@ -21,6 +20,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from forerun.cli.data import DataPolicy, progress_bar
+from forerun.cli.play import record_play
 from forerun.config import model_config
 from forerun.data import open_recordings
 from forerun.data.cache import TickCache, build_cache
@@ -37,11 +38,11 @@ Regulariser = Literal["untrained", "none", "sigreg", "varcov", "inverse", "redra
 BASE = RepresentationConfig(prediction=0.2, inverse=0.0, sigreg=0.0, varcov=0.0, reconstruction=0.0)
 OBJECTIVES: dict[str, RepresentationConfig] = {
     "none": BASE,
-    "sigreg": replace(BASE, sigreg=1.5),
+    "sigreg": replace(BASE, sigreg=0.3),
     "varcov": replace(BASE, varcov=5.0),
     "inverse": replace(BASE, inverse=1.0),
     "redraw": replace(BASE, reconstruction=2.0),
-    "sigreg+inverse": replace(BASE, sigreg=1.5, inverse=1.0),
+    "sigreg+inverse": replace(BASE, sigreg=0.3, inverse=1.0),
     "all": RepresentationConfig(),
 }
 
@@ -50,15 +51,28 @@ OBJECTIVES: dict[str, RepresentationConfig] = {
 class Ablation:
     """See the top of this file."""
 
-    data: Path
-    steps: int = 2000
-    seeds: tuple[int, ...] = (0,)
+    data: Path = Path("runs/representation/recordings")
+    episodes: int = 100
+    """Recorded where there are none."""
+    steps: int = 400
+    seeds: tuple[int, ...] = (0, 1, 2)
     regularisers: tuple[Regulariser, ...] = ("untrained", "none", "sigreg", "inverse", "redraw", "all")
     targets: tuple[int, ...] = (0, 1, 2, 3)
     """Columns of the stream "state" to read; for Push tip x, y and block x, y, in metres."""
 
     def __call__(self) -> None:
         torch.set_num_threads(1)
+        if not self.data.is_dir():
+            policies: tuple[DataPolicy, ...] = ("expert", "noisy", "weak", "random")
+            with progress_bar("recording") as update:
+                record_play(
+                    "forerun/Push-v0",
+                    self.data,
+                    episodes=self.episodes,
+                    steps=150,
+                    policies=policies,
+                    done=update,
+                )
         cache = build_cache(
             open_recordings(self.data), self.data.with_name(self.data.name + "-cache"), tick_s=0.1
         )

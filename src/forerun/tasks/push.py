@@ -18,8 +18,8 @@ class Push(Task):
 
     World: x to the right and y up in the picture, origin in the middle, metres. Rims 12 mm high at +-0.225
     m keep the block on the table; the tip (a vertical cylinder of radius 18 mm) runs above them, to +-0.25
-    m, so that it can always get behind the block. The block has one yellow edge, at its own +x side, so its
-    heading is unambiguous. Friction of block and table 0.4: a block no longer pushed stops within a tenth
+    m, so that it can always get behind the block. The block is half yellow, half blue, so its heading is
+    unambiguous. Friction of block and table 0.4: a block no longer pushed stops within a tenth
     of a second.
 
     Action: tip velocity (x, y) in m/s, within +-0.3. Proprioception: tip x, y [m] and its velocity [m/s].
