@@ -3,8 +3,9 @@
     python benchmarks/representation.py
     python benchmarks/representation.py --steps 1000 --regularisers none sigreg varcov --seeds 0
 
-Records Push play first where ``--data`` holds none. A ridge regression and a small network read the simulator state (never shown to the model) from the latents of
-held-out episodes. Beside them stands an untrained encoder, the floor. Writes one JSON per run.
+Records Push play first where ``--data`` holds none. A ridge regression and a small network read the simulator
+state (never shown to the model) from the latents of held-out episodes. Beside them stands an untrained
+encoder, the floor. Writes one JSON per run.
 """
 
 from __future__ import annotations
