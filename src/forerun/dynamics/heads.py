@@ -39,8 +39,8 @@ class GoalHeads(nn.Module):
 
     The distance is a goal-conditioned value learned by expectile regression (IQL, arXiv:2110.06169;
     goal-conditioned and action-free in HIQL, arXiv:2307.11949). The policy begins as
-    advantage-weighted hindsight imitation and then practises in imagination (`forerun.practice`). Neither sees
-    a reward, a position or a label.
+    advantage-weighted hindsight imitation and then practises in imagination (`forerun.practice`). Neither
+    sees a reward, a position or a label.
     """
 
     def __init__(
