@@ -293,7 +293,7 @@ class WorldModel(nn.Module):
         return out
 
     def predict(self, state: State) -> dict[str, Tensor]:
-        """Heads on the present tick: ``uncertainty`` (B,), expected squared error of whitened latents."""
+        """Heads on the present tick: ``uncertainty`` (B,), expected squared error, weighted as in `loss`."""
         return {"uncertainty": state.log_error.exp()}
 
     def distance(self, state: State, goal: Tensor) -> Tensor:
@@ -323,7 +323,7 @@ class WorldModel(nn.Module):
             context: ticks given before imagination begins, 1 .. T - 1.
 
         Returns:
-            ``prediction``: squared error in whitened latents, streams weighted equally, mean over ticks;
+            ``prediction``: squared error as a share of variance, streams equally, mean over ticks;
             ``uncertainty``: likelihood of that error; ``total``: the first plus a tenth of the second.
         """
         latents, present, ticks = batch["latents"], batch.get("present"), batch["latents"].shape[1]
