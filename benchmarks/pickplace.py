@@ -12,8 +12,9 @@ from reaching import Benchmark, main
 from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
+MIX = ("expert", "noisy", "noisy", "weak", "random")
 BENCHMARK = Benchmark(
-    name="pickplace", plan=DemoPlan(env="forerun/PickPlace-v0", recipe=Recipe().scaled(1.5))
+    name="pickplace", plan=DemoPlan(env="forerun/PickPlace-v0", policies=MIX, recipe=Recipe().scaled(1.5))
 )
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from reaching import Benchmark, main
 from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
+MIX = ("expert", "noisy", "noisy", "weak", "random")
 BENCHMARK = Benchmark(
-    name="pusht", plan=DemoPlan(env="forerun/PushT-v0", episodes=600, recipe=Recipe().scaled(1.5))
+    name="pusht",
+    plan=DemoPlan(env="forerun/PushT-v0", episodes=600, policies=MIX, recipe=Recipe().scaled(1.5)),
 )
 
 if __name__ == "__main__":

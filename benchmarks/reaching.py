@@ -36,6 +36,9 @@ from forerun.evaluation.results import write_result
 from forerun.evaluation.workers import cores
 from forerun.teach import observed
 
+FAR_TRIALS = 60
+"""At each farther goal distance: they take several times as many steps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
@@ -74,8 +77,8 @@ def run(benchmark: Benchmark, options: Options) -> None:
     folder = options.out / benchmark.name / f"seed{options.seed}"
     minutes = _train(plan, table, folder, options.seed)
     for offset in dict.fromkeys((plan.offset, *(benchmark.offsets if options.far else ()))):
-        farther = replace(plan, offset=offset, budget=2 * offset if offset != plan.offset else plan.budget)
-        _try(benchmark, farther, table, folder, minutes, options, console)
+        farther = replace(plan, offset=offset, budget=2 * offset, trials=FAR_TRIALS)
+        _try(benchmark, plan if offset == plan.offset else farther, table, folder, minutes, options, console)
 
 
 def _recordings(benchmark: Benchmark, options: Options) -> TickCache:

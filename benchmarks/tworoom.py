@@ -12,7 +12,8 @@ from reaching import Benchmark, main
 from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
-BENCHMARK = Benchmark(name="tworoom", plan=DemoPlan(env="forerun/TwoRoom-v0", recipe=Recipe()))
+MIX = ("expert", "noisy", "noisy", "weak", "random")
+BENCHMARK = Benchmark(name="tworoom", plan=DemoPlan(env="forerun/TwoRoom-v0", policies=MIX, recipe=Recipe()))
 
 if __name__ == "__main__":
     main(BENCHMARK)

@@ -9,7 +9,8 @@ RUN/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -95,6 +96,22 @@ def teach(
         train(learner, recipe.representation, run / learner.name, console=console,
               on_save=lambda step: say(model, learner.name, step))  # fmt: skip
     table = LatentTable.encode(model, cache, train_episodes)
+    with one_thread():
+        _teach_on_latents(model, table, train_episodes, run, recipe, say, console)
+    model.eval().save_pretrained(run / "model")
+    return model
+
+
+def _teach_on_latents(
+    model: WorldModel,
+    table: LatentTable,
+    train_episodes: np.ndarray,
+    run: Path,
+    recipe: Recipe,
+    say: Callable[[WorldModel, str, int], None],
+    console: Console | None,
+) -> None:
+    """All stages that need no pictures."""
     dynamics = DynamicsLearner(model, table, train_episodes, ticks=recipe.window, seed=recipe.seed)
     train(dynamics, recipe.dynamics, run / dynamics.name, console=console,
           on_save=lambda step: say(model, dynamics.name, step))  # fmt: skip
@@ -105,8 +122,17 @@ def teach(
         practice = PracticeLearner(model, table, train_episodes, config=recipe.practising, seed=recipe.seed)
         train(practice, recipe.practice, run / practice.name, console=console,
               on_save=lambda step: say(model, practice.name, step))  # fmt: skip
-    model.eval().save_pretrained(run / "model")
-    return model
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrices of latents are small: sharing them between threads costs more than it brings (LOG.md)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare(cache: TickCache, run: Path, recipe: Recipe) -> tuple[WorldModel, np.ndarray]:

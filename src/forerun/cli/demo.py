@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-import torch
 from rich.console import Console
 
 from forerun.checkpoint import write_text
@@ -21,8 +19,8 @@ from forerun.cli.imagine import error_curve
 from forerun.cli.play import record_play
 from forerun.cli.runs import claim, open_run
 from forerun.cli.tables import prediction_table, success_table
-from forerun.cli.train import measured, train_model
-from forerun.config import ModelConfig, model_config
+from forerun.cli.train import measured, set_threads, train_model
+from forerun.config import model_config
 from forerun.control.trials import make_task, recorded_trials
 from forerun.data import open_recordings
 from forerun.data.cache import TickCache, build_cache
@@ -35,7 +33,6 @@ from forerun.evaluation.errors import Prediction
 from forerun.evaluation.floors import clone, equal_pictures
 from forerun.evaluation.results import write_result
 from forerun.evaluation.tally import Tally
-from forerun.evaluation.workers import helpers
 from forerun.teach import observed
 from forerun.types import ConfigError
 
@@ -65,11 +62,13 @@ class Demo:
         report = self.out / "report.html"
         claim(self.out, PLAN)
         self._settle(plan)
-        torch.set_num_threads(1)  # the other core is for the floor, and for half of the trials
+        set_threads(None)
         with self._part("record", f"recording {plan.episodes} episodes of a robot at play", console):
             cache = self._record(plan)
-        with self._part("train", "training the world model, and a cloned policy beside it", console):
+        with self._part("train", "training the world model", console):
             self._train(plan, cache)
+        with self._part("floor", "training a cloned policy, to compare with", console):
+            self._clone(plan, cache)
         with self._part("imagine", "imagining held-out episodes", console):
             found = self._imagine(plan, cache)
         console.print(prediction_table(found, width=console.width))
@@ -139,19 +138,14 @@ class Demo:
             return build_cache(recordings, self.out / "cache", tick_s=plan.tick_s, progress=update)
 
     def _train(self, plan: DemoPlan, cache: TickCache) -> None:
-        """The world model in this process, the cloned policy in another; both resume."""
-        run = self.out / "run"
-        if (run / "model").is_dir() and (run / "cloning" / "policy").is_dir():
-            return
+        if not (self.out / "run" / "model").is_dir():
+            train_model(cache, self.out / "run", plan.recipe)
+
+    def _clone(self, plan: DemoPlan, cache: TickCache) -> None:
         config = model_config(plan.recipe.size, observed(cache), cache.specs["action"], plan.tick_s)
         steps = plan.cloning_steps or equal_pictures(plan.recipe.representation)
         episodes, _ = split_episodes(cache, plan.recipe.holdout, plan.recipe.seed)
-        with helpers(1) as pool:
-            floor = pool.submit(_clone, cache.directory, episodes, config, run / "cloning", steps, self.seed)
-            if not (run / "model").is_dir():
-                train_model(cache, run, plan.recipe)
-            with Console(stderr=True).status("the cloned policy is still learning"):
-                floor.result()
+        clone(cache, episodes, config, self.out / "run" / "cloning", steps=steps, seed=self.seed)
 
     def _imagine(self, plan: DemoPlan, cache: TickCache) -> Prediction:
         found = measured(self.out / "run", cache, plan.imagine_s)
@@ -209,12 +203,3 @@ class Demo:
             data_hash=cache.hash,
             folder=self.out / "results",
         )
-
-
-def _clone(
-    table: Path, episodes: np.ndarray, config: ModelConfig, directory: Path, steps: int, seed: int
-) -> None:
-    """Train the behaviour-cloning floor, in a process of its own."""
-    torch.set_num_threads(1)
-    quiet = Console(quiet=True)
-    clone(TickCache.open(table), episodes, config, directory, steps=steps, seed=seed, console=quiet)
