@@ -28,7 +28,7 @@ class PlannerConfig:
     iterations: int = 4
     horizon: int = 5
     """Ticks imagined."""
-    cost: Literal["distance", "latent", "both"] = "both"
+    cost: Literal["distance", "latent", "both"] = "distance"
     """What judges a future: learned ticks to the goal, squared distance of latents, or their sum."""
     explore: float = 0.4
     """Noise on the policy's action in each imagined tick of the first population."""
