@@ -118,7 +118,7 @@ def test_a_run_stopped_while_filming_ends_as_if_it_had_not_been(
 def test_minutes_become_steps_that_a_resumed_run_repeats(
     said: Said, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = {"representation": 2, "dynamics": 3, "goals": 4}
+    counts = {"representation": 2, "dynamics": 3, "goals": 4, "practice": 5}
     timed = []
 
     def timing(*_: object) -> dict[str, int]:
