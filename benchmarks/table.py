@@ -63,6 +63,7 @@ SUCCESS = (  # agents as `forerun.evaluation.contest` names them
     Column(head="cloning", metric="cloned policy/{part}", form="percent"),
     Column(head="random", metric="random moves/{part}", form="percent"),
     Column(head="trials", metric="n"),
+    Column(head="training", metric="training_minutes", form="{:.0f} min"),
     Column(head="a decision", metric="planner/ms_per_decision", form="{:.0f} ms"),
 )
 REAL = (
@@ -82,8 +83,8 @@ TABLES = {
         columns=SUCCESS,
         rows=[
             Row(label="Push, `make demo`", result="demo"),
-            Row(label="Push, 30 minutes of training", result="push"),
-            Row(label="PickPlace, 30 minutes of training", result="pickplace"),
+            Row(label="Push", result="push"),
+            Row(label="PickPlace", result="pickplace"),
         ],
     ),
     "yardsticks": Table(
@@ -171,7 +172,9 @@ def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
     text = written(column.form, sum(means) / len(means))
     if len(values) > 1:
         low, high = written(column.form, min(means)), written(column.form, max(means))
-        return f"{text} ({low} to {high}, {len(values)} seeds)".replace(" % to", " to")
+        return f"{text} ({low} to {high}, {len(values)} seeds)".replace(" % to", " to").replace(
+            " ms to", " to"
+        )
     if isinstance(values[0], dict):
         low, high = (written(column.form, values[0][end]) for end in ("low", "high"))
         return f"{text} ({low} to {high})".replace(" % to", " to")

@@ -195,6 +195,7 @@ class Demo:
             "demo-quick" if self.quick else "demo",
             {
                 **{t.name: t.to_json() for t in tallies},
+                "training_minutes": self._seconds()["train"] / 60,
                 "minutes": {part: seconds / 60 for part, seconds in self._seconds().items()},
             },
             settings={"plan": asdict(plan)},
