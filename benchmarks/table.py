@@ -172,6 +172,8 @@ def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
     text = written(column.form, sum(means) / len(means))
     if len(values) > 1:
         low, high = written(column.form, min(means)), written(column.form, max(means))
+        if low == high:
+            return f"{text} ({len(values)} seeds)"
         return f"{text} ({low} to {high}, {len(values)} seeds)".replace(" % to", " to").replace(
             " ms to", " to"
         )
