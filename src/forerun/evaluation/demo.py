@@ -25,7 +25,7 @@ class DemoPlan:
     policies: tuple[str, ...] = ("noisy", "weak")
     """Drawn anew for every episode, all equally often. Clean experts teach nothing about recovering."""
     tick_s: float = 0.1
-    recipe: Recipe = field(default_factory=lambda: Recipe().scaled(0.85))
+    recipe: Recipe = field(default_factory=lambda: Recipe().scaled(0.75))
     """Some six minutes of training on two quiet cores."""
     cloning_steps: int | None = None
     """Of the behaviour-cloning floor; as many pictures as the model's first stage by default."""
