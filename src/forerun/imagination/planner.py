@@ -20,7 +20,7 @@ from forerun.world_model import State, WorldModel
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
-    """Search effort and shape. The defaults decide in about 20 ms on one CPU core at size ``xs``."""
+    """Search effort and shape. `benchmarks/speed.py` times the defaults."""
 
     method: Literal["icem", "mppi", "policy"] = "icem"
     """``policy`` takes the goal policy's action without any search."""
