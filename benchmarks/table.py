@@ -72,8 +72,8 @@ REAL = (
     Column(head="episodes", metric="n"),
 )
 SPEED = (
-    Column(head="forerun", metric="{part}/figure", form="{:,.4g}"),
-    Column(head="naive version, same run", metric="{part}/naive", form="{:,.4g}"),
+    Column(head="forerun", metric="{part}/figure", form="{:,.0f}"),
+    Column(head="naive version, same run", metric="{part}/naive", form="{:,.0f}"),
     Column(head="ratio", metric="{part}/ratio", form="{:.1f}"),
     Column(head="unit", metric="{part}/unit"),
 )
