@@ -7,12 +7,11 @@ See reaching.py for the protocol. Writes one JSON under benchmarks/results/.
 
 from __future__ import annotations
 
-from reaching import Benchmark, main
+from reaching import MIX, Benchmark, main
 
 from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
-MIX = ("expert", "noisy", "noisy", "weak", "random")
 BENCHMARK = Benchmark(
     name="pusht",
     plan=DemoPlan(env="forerun/PushT-v0", episodes=600, policies=MIX, recipe=Recipe().scaled(1.5)),

@@ -36,6 +36,8 @@ from forerun.evaluation.results import write_result
 from forerun.evaluation.workers import cores
 from forerun.teach import observed
 
+MIX = ("expert", "noisy", "noisy", "weak", "random")
+"""Play of every quality."""
 FAR_TRIALS = 60
 """At each farther goal distance: they take several times as many steps."""
 
@@ -150,14 +152,12 @@ def _try(
     figures: dict[str, object] = {t.name: t.to_json() for t in tallies}
     if minutes is not None:
         figures["training_minutes"] = minutes
-    names = [benchmark.name] if plan.offset == benchmark.plan.offset else []
-    names += [f"{benchmark.name}-offset-{plan.offset}"] if plan.offset in benchmark.offsets else []
-    for name in names:
-        write_result(
-            name,
-            figures,
-            settings={"plan": asdict(plan), "thresholds": task.thresholds, "replan_steps": 1},
-            seed=options.seed,
-            n=plan.trials,
-            data_hash=table.hash,
-        )
+    own = plan.offset == benchmark.plan.offset
+    write_result(
+        benchmark.name if own else f"{benchmark.name}-offset-{plan.offset}",
+        figures,
+        settings={"plan": asdict(plan), "thresholds": task.thresholds, "replan_steps": 1},
+        seed=options.seed,
+        n=plan.trials,
+        data_hash=table.hash,
+    )

@@ -99,7 +99,10 @@ TABLES = {
     "distance": Table(
         lead="Push, goals so many steps away",
         columns=SUCCESS,
-        rows=[Row(label=str(steps), result=f"push-offset-{steps}") for steps in (25, 50, 75, 100)],
+        rows=[
+            Row(label="25", result="push"),
+            *(Row(label=str(steps), result=f"push-offset-{steps}") for steps in (50, 75, 100)),
+        ],
     ),
     "real": Table(
         lead="real robot, held-out episodes",
@@ -174,12 +177,10 @@ def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
         low, high = written(column.form, min(means)), written(column.form, max(means))
         if low == high:
             return f"{text} ({len(values)} seeds)"
-        return f"{text} ({low} to {high}, {len(values)} seeds)".replace(" % to", " to").replace(
-            " ms to", " to"
-        )
+        return f"{text} ({span(low, high)}, {len(values)} seeds)"
     if isinstance(values[0], dict):
         low, high = (written(column.form, values[0][end]) for end in ("low", "high"))
-        return f"{text} ({low} to {high})".replace(" % to", " to")
+        return f"{text} ({span(low, high)})"
     return text
 
 
@@ -193,6 +194,11 @@ def look_up(result: Result, metric: str) -> Any:
             return None
         value = value[key]
     return value
+
+
+def span(low: str, high: str) -> str:
+    """From ``low`` to ``high``, their unit said once."""
+    return f"{low.split()[0]} to {high}"
 
 
 def written(form: str, value: float) -> str:

@@ -7,12 +7,11 @@ See reaching.py for the protocol. Writes one JSON under benchmarks/results/.
 
 from __future__ import annotations
 
-from reaching import Benchmark, main
+from reaching import MIX, Benchmark, main
 
 from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
-MIX = ("expert", "noisy", "noisy", "weak", "random")
 BENCHMARK = Benchmark(name="tworoom", plan=DemoPlan(env="forerun/TwoRoom-v0", policies=MIX, recipe=Recipe()))
 
 if __name__ == "__main__":

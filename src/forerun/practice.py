@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forerun.data.window import WindowSampler
-from forerun.stages import LatentTable, last_rows
+from forerun.data.window import WindowSampler, last_rows, later_rows
+from forerun.stages import LatentTable
 from forerun.training.learner import Batch
 from forerun.world_model import WorldModel
 
@@ -73,8 +73,7 @@ class PracticeLearner:
         """
         c, random = self.config, np.random.default_rng([self.seed, step])
         now = self.sampler.batch(step) + 1
-        reach = np.minimum(self.last_row[now] - now, c.ahead)
-        ahead = now + 1 + (random.random(len(now)) * reach).astype(np.int64)
+        ahead = later_rows(now, self.last_row, c.ahead, random)
         anywhere = self.rows[random.integers(0, len(self.rows), len(now))]
         goal = np.where(random.random(len(now)) < c.random, anywhere, ahead)
         latents, action = self.table.latents, self.table.action

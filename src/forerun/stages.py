@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from forerun.data.cache import TickCache
-from forerun.data.window import WindowSampler
+from forerun.data.window import WindowSampler, last_rows, later_rows
 from forerun.encoders.representation import Representation, RepresentationConfig
 from forerun.training.learner import Batch
 from forerun.types import DataError
@@ -248,9 +248,7 @@ class GoalLearner:
         """Transitions with hindsight goals: from the same place, from later in the episode, from anywhere."""
         c, random = self.config, np.random.default_rng([self.seed, step])
         rows = self.sampler.batch(step)
-        room = self.last_row[rows] - rows
-        reach = np.minimum(room, c.horizon)
-        future = rows + 1 + (random.random(len(rows)) * reach).astype(np.int64)
+        future = later_rows(rows, self.last_row, c.horizon, random)
         kind = random.random(len(rows))
         anywhere = self.rows[random.integers(0, len(self.rows), len(rows))]
         goal = np.where(kind < c.same, rows, np.where(kind < c.same + c.random, anywhere, future))
@@ -275,9 +273,3 @@ class GoalLearner:
             "data": self.table.cache.hash,
             "model": self.model.config.to_json(),
         }
-
-
-def last_rows(cache: TickCache) -> np.ndarray:
-    """(rows,) the last row of the episode that each row belongs to."""
-    lengths = np.diff(cache.episode_starts)
-    return np.repeat(cache.episode_starts[1:] - 1, lengths)

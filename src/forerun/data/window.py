@@ -229,3 +229,21 @@ def _read(stream: Stream, t_s: float, spec: WindowSpec) -> Window:
     back, ahead = (round(seconds * spec.rate_hz) for seconds in (spec.seconds_back, spec.seconds_ahead))
     times_s = t_s + np.arange(1 - back, ahead + 1) / spec.rate_hz
     return Window(times_s, *align(stream, times_s, max_age_s=spec.max_age_s))
+
+
+def last_rows(cache: TickCache) -> np.ndarray:
+    """(rows,) the last row of the episode that each row belongs to."""
+    lengths = np.diff(cache.episode_starts)
+    return np.repeat(cache.episode_starts[1:] - 1, lengths)
+
+
+def later_rows(
+    rows: np.ndarray, last_row: np.ndarray, horizon: int, random: np.random.Generator
+) -> np.ndarray:
+    """Hindsight goals: for each of ``rows`` a row 1 to ``horizon`` ticks later in its episode, uniformly.
+
+    Args:
+        last_row: of every row's episode, from `last_rows`.
+    """
+    room = np.minimum(last_row[rows] - rows, horizon)
+    return rows + 1 + (random.random(len(rows)) * room).astype(np.int64)

@@ -22,7 +22,7 @@ from forerun import checkpoint
 from forerun.config import ModelConfig
 from forerun.control.trials import Observations
 from forerun.data.cache import TickCache
-from forerun.data.window import WindowSampler
+from forerun.data.window import WindowSampler, last_rows, later_rows
 from forerun.encoders.proprio import Standardise
 from forerun.encoders.video import Centre, video_encoder
 from forerun.layers import mlp
@@ -126,8 +126,7 @@ class CloningLearner:
     ) -> None:
         self.policy, self.cache, self.config, self.seed = policy, cache, config or CloningConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, self.config.batch_size, seed)
-        lengths = np.diff(cache.episode_starts)
-        self.last_row = np.repeat(cache.episode_starts[1:] - 1, lengths)
+        self.last_row = last_rows(cache)
 
     @property
     def module(self) -> nn.Module:
@@ -137,9 +136,8 @@ class CloningLearner:
         """Every stream now (B, *shape) and as "goal.NAME" later in the same episode; ``action`` (B, A) "
         "now."""
         rows = self.sampler.batch(step)
-        room = np.minimum(self.last_row[rows] - rows, self.config.horizon)
-        chance = np.random.default_rng([self.seed, step]).random(len(rows))
-        goals = rows + 1 + (chance * room).astype(np.int64)
+        random = np.random.default_rng([self.seed, step])
+        goals = later_rows(rows, self.last_row, self.config.horizon, random)
         batch = {"action": torch.from_numpy(np.take(self.cache.streams["action"], rows, axis=0))}
         for spec in self.policy.config.streams:
             table = self.cache.streams[spec.name]
