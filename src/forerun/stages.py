@@ -149,20 +149,26 @@ class LatentTable:
         """Fix the whitening on the training ``episodes``, then encode every tick once."""
         model.whitening.reset()
         raw = encode_rows(model, cache, chunk)
-        seen = raw[torch.from_numpy(cache.rows_of(episodes))]
-        for spec in model.config.video:  # vectors are standardised already
-            for token in range(*model.tokens[spec.name].indices(model.num_tokens)):
-                if float(seen[:, token].std(0).max()) < 1e-4:
-                    raise DataError(
-                        "the video latents do not vary: the pictures of this set are all alike, or the "
-                        "representation collapsed. Look at the contact sheet: "
-                        "forerun data inspect PATH --sheet sheet.png"
-                    )
-                model.whitening.fit(token, seen[:, token])
-        for part in raw.split(chunk):
-            part.copy_(model.whitening(part))
+        if model.config.video:  # vectors are standardised already
+            _whiten(model, raw, cache.rows_of(episodes), chunk)
         action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         return cls(raw, action, cache)
+
+
+def _whiten(model: WorldModel, raw: Tensor, rows: np.ndarray, chunk: int) -> None:
+    """Fit the whitening of every video token on ``rows`` of the latents, and apply it in place."""
+    video = [i for s in model.config.video for i in range(*model.tokens[s.name].indices(model.num_tokens))]
+    for token in video:
+        seen = raw[torch.from_numpy(rows), token]
+        if float(seen.std(0).max()) < 1e-4:
+            raise DataError(
+                "the video latents do not vary: the pictures of this set are all alike, or the "
+                "representation collapsed. Look at the contact sheet: "
+                "forerun data inspect PATH --sheet sheet.png"
+            )
+        model.whitening.fit(token, seen)
+    for part in raw.split(chunk):
+        part.copy_(model.whitening(part))
 
 
 @torch.no_grad()

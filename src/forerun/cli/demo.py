@@ -8,32 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 from rich.console import Console
 
 from forerun.checkpoint import write_text
-from forerun.cli.control import trial_bars
-from forerun.cli.data import DataPolicy, progress_bar
 from forerun.cli.imagine import error_curve
-from forerun.cli.play import record_play
+from forerun.cli.protocol import attempt_goals, clone_floor, play_table, trials_sentence
 from forerun.cli.runs import claim, open_run
 from forerun.cli.tables import prediction_table, success_table
 from forerun.cli.train import measured, set_threads, train_model
-from forerun.config import model_config
-from forerun.control.trials import make_task, recorded_trials
 from forerun.data import open_recordings
-from forerun.data.cache import TickCache, build_cache
+from forerun.data.cache import TickCache
 from forerun.data.contact_sheet import contact_sheet
-from forerun.data.window import split_episodes
 from forerun.evaluation.clips import imagined_clips
-from forerun.evaluation.contest import Contest, hold, read_films
+from forerun.evaluation.contest import read_films
 from forerun.evaluation.demo import DemoPlan, write_report
 from forerun.evaluation.errors import Prediction
-from forerun.evaluation.floors import clone, equal_pictures
 from forerun.evaluation.results import write_result
 from forerun.evaluation.tally import Tally
-from forerun.teach import observed
 from forerun.types import ConfigError
 
 PLAN = "demo.json"
@@ -68,14 +60,13 @@ class Demo:
         with self._part("train", "training the world model", console):
             self._train(plan, cache)
         with self._part("floor", "training a cloned policy, to compare with", console):
-            self._clone(plan, cache)
+            clone_floor(plan, cache, self.out / "run")
         with self._part("imagine", "imagining held-out episodes", console):
             found = self._imagine(plan, cache)
         console.print(prediction_table(found, width=console.width))
         with self._part("plan", f"reaching {plan.trials} goals, with floors beside the planner", console):
-            tallies = self._plan(plan, cache)
-        how = f"goals {plan.offset} steps after unsolved held-out starts, budget {plan.budget} steps"
-        console.print(success_table(tallies, 1 / plan.tick_s, how))
+            tallies = attempt_goals(plan, cache, self.out / "run", self.out / "trials")
+        console.print(success_table(tallies, 1 / plan.tick_s, trials_sentence(plan)))
         if not report.is_file():
             self._report(plan, cache, found, tallies, report)
         seconds = self._seconds()
@@ -118,57 +109,20 @@ class Demo:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def _record(self, plan: DemoPlan) -> TickCache:
-        """Recordings as a LeRobot v3.0 folder, their contact sheet, and the table of ticks."""
-        folder = self.out / "recordings"
-        if not folder.is_dir():
-            with progress_bar("recording") as update:
-                record_play(
-                    plan.env,
-                    folder,
-                    episodes=plan.episodes,
-                    steps=plan.steps,
-                    policies=cast(tuple[DataPolicy, ...], plan.policies),
-                    seed=self.seed,
-                    done=update,
-                )
-        recordings = open_recordings(folder)
+        """The table of ticks, and a contact sheet of the recordings."""
+        cache = play_table(plan, self.out, seed=self.seed)
         if not (self.out / "recordings.png").is_file():
-            contact_sheet(recordings, self.out / "recordings.png")
-        with progress_bar("decoding") as update:
-            return build_cache(recordings, self.out / "cache", tick_s=plan.tick_s, progress=update)
+            contact_sheet(open_recordings(self.out / "recordings"), self.out / "recordings.png")
+        return cache
 
     def _train(self, plan: DemoPlan, cache: TickCache) -> None:
         if not (self.out / "run" / "model").is_dir():
             train_model(cache, self.out / "run", plan.recipe)
 
-    def _clone(self, plan: DemoPlan, cache: TickCache) -> None:
-        config = model_config(plan.recipe.size, observed(cache), cache.specs["action"], plan.tick_s)
-        steps = plan.cloning_steps or equal_pictures(plan.recipe.representation)
-        episodes, _ = split_episodes(cache, plan.recipe.holdout, plan.recipe.seed)
-        clone(cache, episodes, config, self.out / "run" / "cloning", steps=steps, seed=self.seed)
-
     def _imagine(self, plan: DemoPlan, cache: TickCache) -> Prediction:
         found = measured(self.out / "run", cache, plan.imagine_s)
         assert found is not None, "the demo always holds episodes out"
         return found
-
-    def _plan(self, plan: DemoPlan, cache: TickCache) -> list[Tally]:
-        run = open_run(self.out / "run")
-        task = make_task(plan.env)
-        trials = recorded_trials(
-            task, cache, run.held_out, offset=plan.offset, count=plan.trials, seed=self.seed
-        )
-        task.close()
-        contest = Contest(
-            env=plan.env,
-            model=run.model_path,
-            cloned=self.out / "run" / "cloning" / "policy",
-            budget=plan.budget,
-            planner=plan.planner,
-            seed=self.seed,
-        )
-        with trial_bars() as update:
-            return hold(contest, trials, self.out / "trials", progress=update)
 
     def _report(
         self, plan: DemoPlan, cache: TickCache, found: Prediction, tallies: list[Tally], path: Path

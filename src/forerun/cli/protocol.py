@@ -1,0 +1,76 @@
+"""What the demo and the goal-reaching benchmarks have in common: play, a floor, trials. All of it resumes.
+
+The seed of training, floor, trials and search is that of the plan's recipe.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from forerun.cli.control import trial_bars
+from forerun.cli.data import DataPolicy, progress_bar
+from forerun.cli.play import record_play
+from forerun.cli.runs import open_run
+from forerun.config import model_config
+from forerun.control.trials import make_task, recorded_trials
+from forerun.data import open_recordings
+from forerun.data.cache import TickCache, build_cache
+from forerun.data.window import split_episodes
+from forerun.evaluation.contest import Contest, hold
+from forerun.evaluation.demo import DemoPlan
+from forerun.evaluation.floors import clone, equal_pictures
+from forerun.evaluation.tally import Tally
+from forerun.teach import observed
+
+
+def play_table(plan: DemoPlan, home: Path, *, seed: int = 0, processes: int | None = None) -> TickCache:
+    """Play recorded as a LeRobot v3.0 folder, ``home/recordings``, and read as a table of ticks."""
+    if not (home / "recordings").is_dir():
+        with progress_bar("recording") as update:
+            record_play(
+                plan.env,
+                home / "recordings",
+                episodes=plan.episodes,
+                steps=plan.steps,
+                policies=cast(tuple[DataPolicy, ...], plan.policies),
+                seed=seed,
+                processes=processes,
+                done=update,
+            )
+    recordings = open_recordings(home / "recordings")
+    with progress_bar("decoding") as update:
+        return build_cache(recordings, home / "cache", tick_s=plan.tick_s, progress=update)
+
+
+def clone_floor(plan: DemoPlan, cache: TickCache, run: Path) -> None:
+    """The behaviour-cloning floor of a run, in ``run/cloning``."""
+    recipe = plan.recipe
+    config = model_config(recipe.size, observed(cache), cache.specs["action"], plan.tick_s)
+    steps = plan.cloning_steps or equal_pictures(recipe.representation)
+    episodes, _ = split_episodes(cache, recipe.holdout, recipe.seed)
+    clone(cache, episodes, config, run / "cloning", steps=steps, seed=recipe.seed)
+
+
+def attempt_goals(
+    plan: DemoPlan, cache: TickCache, run: Path, folder: Path, *, processes: int | None = None
+) -> list[Tally]:
+    """Everybody's trials on the held-out episodes of a run; what is done is kept in ``folder``."""
+    done, task, seed = open_run(run), make_task(plan.env), plan.recipe.seed
+    trials = recorded_trials(task, cache, done.held_out, offset=plan.offset, count=plan.trials, seed=seed)
+    task.close()
+    contest = Contest(
+        env=plan.env,
+        model=done.model_path,
+        cloned=run / "cloning" / "policy",
+        budget=plan.budget,
+        planner=plan.planner,
+        seed=seed,
+    )
+    with trial_bars() as update:
+        return hold(contest, trials, folder, processes=processes, progress=update)
+
+
+def trials_sentence(plan: DemoPlan) -> str:
+    """How the trials of a plan are drawn, for a table's foot."""
+    return f"goals {plan.offset} steps after unsolved held-out starts, budget {plan.budget} steps"
