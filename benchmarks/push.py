@@ -13,7 +13,7 @@ from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
 BENCHMARK = Benchmark(
-    name="push", plan=DemoPlan(env="forerun/Push-v0", recipe=Recipe().scaled(1.25)), offsets=(50, 75, 100)
+    name="push", plan=DemoPlan(env="forerun/Push-v0", recipe=Recipe().scaled(2.5)), offsets=(50, 75, 100)
 )
 
 if __name__ == "__main__":
