@@ -44,7 +44,8 @@ def test_later_observations_cannot_move_an_earlier_latent(model: WorldModel) -> 
 def test_later_latents_and_actions_cannot_move_an_earlier_prediction(model: WorldModel) -> None:
     seen, done = latents(model, B, T).requires_grad_(), actions(B, T).requires_grad_()
     ages = torch.arange(T)[None]
-    hidden, _ = model.trunk(seen, done, None, model.trunk.pace(torch.full((B,), TICK_S)), ages)
+    drive = model.trunk.drive(done, None, model.trunk.pace(torch.full((B,), TICK_S)))
+    hidden, _ = model.trunk(seen, drive, ages)
     for t in range(T):
         to_seen, to_done = torch.autograd.grad(hidden[:, t].square().sum(), (seen, done), retain_graph=True)
         assert to_seen[:, t].abs().sum() > 0
@@ -261,6 +262,13 @@ def test_actions_are_taken_and_proposed_in_the_robots_units(model: WorldModel) -
     torch.testing.assert_close(model.action_scale(proposed), standardised, atol=CLOSE, rtol=0)
     assert (proposed - 50).abs().max() < 10 * 10
     assert_same(model.step(state, proposed), model.step_standardised(state, standardised), CLOSE)
+
+
+def test_imagining_a_chunk_equals_imagining_its_ticks_one_by_one(model: WorldModel) -> None:
+    done, one_by_one = actions(B, T), model.start(latents(model, B, 1))
+    for t, imagined in enumerate(model.steps_standardised(one_by_one, done)):
+        one_by_one = model.step_standardised(one_by_one, done[:, t])
+        assert_same(imagined, one_by_one, CLOSE)
 
 
 def test_a_goal_is_what_the_camera_sees_not_what_the_robot_feels(model: WorldModel) -> None:

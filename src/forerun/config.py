@@ -43,7 +43,7 @@ class SizeConfig:
 PRESETS: dict[str, SizeConfig] = {
     "xs": SizeConfig(
         latent_dim=64, video_tokens=1, encoder="conv", encoder_width=16, encoder_layers=3,
-        width=128, layers=1, heads=4, mlp_ratio=2, packed=True, time_every=1, window=4, head_width=256,
+        width=96, layers=1, heads=4, mlp_ratio=2, packed=True, time_every=1, window=4, head_width=256,
     ),
     "s": SizeConfig(
         latent_dim=192, video_tokens=4, encoder="patch", encoder_width=192, encoder_layers=6,

@@ -7,6 +7,7 @@ F candidates per parent (B = P * F), t remembered ticks, u of them a row's own.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -183,7 +184,11 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.bias)
         self.branches = branches
 
-    def forward(self, condition: Tensor) -> list[tuple[Tensor, ...]]:
-        """Activated condition (B, T, 1, condition) -> per branch (shift, scale, gate), each (B, T, 1, E)."""
-        parts = self.linear(condition).chunk(3 * self.branches, dim=-1)
-        return [tuple(parts[3 * i : 3 * i + 3]) for i in range(self.branches)]
+    def forward(self, condition: Tensor) -> Tensor:
+        """Activated condition (B, T, condition) -> (B, T, 1, 3 * branches * E), to be `split`."""
+        return self.linear(condition)[:, :, None]
+
+    def split(self, modulation: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Per branch shift, scale and gate, each (B, T, 1, E)."""
+        parts = modulation.chunk(3 * self.branches, dim=-1)
+        return (parts[i : i + 3] for i in range(0, len(parts), 3))

@@ -11,7 +11,7 @@ Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from forerun import checkpoint
 from forerun.config import ModelConfig
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
-from forerun.dynamics.transformer import Trunk
+from forerun.dynamics.transformer import Drive, Trunk, at
 from forerun.encoders.proprio import Standardise, VectorCode
 from forerun.encoders.video import Centre, video_decoder, video_encoder
 from forerun.encoders.whitening import Whitening
@@ -59,8 +59,8 @@ class WorldModel(nn.Module):
         nn.init.zeros_(self.next_latents.weight)  # untrained, the world stands still
         nn.init.zeros_(self.next_latents.bias)
         self.uncertainty = Uncertainty(size.width)
-        goals = [self.tokens[s.name] for s in config.video or config.streams]
-        self.goal_tokens = [i for part in goals for i in range(part.start, part.stop)]
+        seen = config.video or config.streams
+        self.goal_tokens = [i for s in seen for i in range(*self.tokens[s.name].indices(first))]
         goal_size = len(self.goal_tokens) * size.latent_dim
         self.goals = GoalHeads(first * size.latent_dim, goal_size, config.action_size, size.head_width, goal)
         self.whitening = Whitening(first, size.latent_dim)
@@ -74,8 +74,7 @@ class WorldModel(nn.Module):
             self.encoders[key] = video_encoder(size, spec.shape[0])
             self.decoders[key] = video_decoder(size, spec.shape[0])
             return size.video_tokens
-        code = VectorCode(spec.size, size.latent_dim, spec.name)
-        self.encoders[key] = code
+        self.encoders[key] = code = VectorCode(spec.size, size.latent_dim, spec.name)
         return code.tokens
 
     def _used(self) -> Tensor:
@@ -171,21 +170,21 @@ class WorldModel(nn.Module):
                 unknown.
             tick_s: seconds per tick, one number or (B,); the training tick by default.
         """
-        self._check_latents(latents, (len(latents), latents.shape[1]))
         rows, ticks = latents.shape[:2]
-        pace = self._pace(tick_s, latents)
+        self._check_latents(latents, (rows, ticks))
+        pace, scaled = self._pace(tick_s, latents), None
         if actions is not None:
             self._check_actions(actions, (rows, ticks - 1))
+            scaled = self.action_scale(actions)
         if ticks > 1:
-            scaled = None if actions is None else self.action_scale(actions)
-            state, _, _ = self._read(latents[:, :-1], scaled, None, pace)
+            state, _, _ = self._read(latents[:, :-1], self._drive(pace, scaled), pace)
             return self.observe(state, latents[:, -1])
         return State(
             latents=latents[:, 0],
             memory=None,
             tick=torch.zeros(1, dtype=torch.long, device=latents.device).expand(rows),
             pace=pace,
-            log_error=torch.full((rows,), float("-inf"), device=latents.device),
+            log_error=latents.new_full((rows,), float("-inf")),
         )
 
     def step(self, state: State, action: Tensor | None, present: Tensor | None = None) -> State:
@@ -196,18 +195,29 @@ class WorldModel(nn.Module):
         """
         if action is not None:
             self._check_actions(action, (len(state),))
-        scaled = None if action is None else self.action_scale(action)[:, None]
-        return self._step(state, scaled, None if present is None else present[:, None])
+            action = self.action_scale(action)[:, None]
+        return self._step(state, action, None if present is None else present[:, None])
 
     def step_standardised(self, state: State, action: Tensor) -> State:
         """`step` for planners, which search in standardised action units (B, A)."""
         return self._step(state, action[:, None])
 
+    def steps_standardised(self, state: State, actions: Tensor) -> Iterator[State]:
+        """The same, one state after another for a whole chunk (B, H, A): faster than asking one by one."""
+        drive = self._drive(state.pace, actions)
+        for t in range(actions.shape[1]):
+            yield (state := self._advance(state, at(drive, slice(t, t + 1))))
+
     def _step(self, state: State, scaled: Tensor | None, present: Tensor | None = None) -> State:
-        """`step` with actions already standardised (B, 1, A) and ``present`` (B, 1)."""
+        return self._advance(state, self._drive(state.pace, scaled, present))
+
+    def _drive(self, pace: Pace, scaled: Tensor | None, present: Tensor | None = None) -> Drive:
+        """What standardised actions (B, T, A), where ``present`` (B, T), do to the trunk."""
+        return self.trunk.drive(scaled, present, common(pace.embedding))
+
+    def _advance(self, state: State, drive: Drive) -> State:
         latents, tick = state.latents[:, None], common(state.tick)
-        pace = common(state.pace.embedding)
-        hidden, memory = self.trunk(latents, scaled, present, pace, tick[:, None], state.memory)
+        hidden, memory = self.trunk(latents, drive, tick[:, None], state.memory)
         return State(
             latents=self._moved(latents, hidden)[:, 0],
             memory=memory,
@@ -216,18 +226,15 @@ class WorldModel(nn.Module):
             log_error=self.uncertainty(hidden)[:, 0],
         )
 
-    def _read(
-        self, latents: Tensor, scaled: Tensor | None, present: Tensor | None, pace: Pace
-    ) -> tuple[State, Tensor, Tensor]:
-        """Read T ticks at once, each with the action taken at it (B, T, A), standardised.
+    def _read(self, latents: Tensor, drive: Drive, pace: Pace) -> tuple[State, Tensor, Tensor]:
+        """Read T ticks at once, driven by the actions taken at them.
 
         Returns:
             The tick after them, imagined; and for every tick the latents foretold for the next one
             (B, T, N, D) and the log error expected of those (B, T).
         """
         rows, ticks = latents.shape[:2]
-        ages = torch.arange(ticks, device=latents.device)[None]
-        hidden, memory = self.trunk(latents, scaled, present, common(pace.embedding), ages)
+        hidden, memory = self.trunk(latents, drive, torch.arange(ticks, device=latents.device)[None])
         foretold, log_error = self._moved(latents, hidden), self.uncertainty(hidden)
         age = torch.full((1,), ticks, device=latents.device).expand(rows)
         return State(foretold[:, -1], memory, age, pace, log_error[:, -1]), foretold, log_error
@@ -333,20 +340,17 @@ class WorldModel(nn.Module):
             )
         action = self.action_scale(batch["action"]) if "action" in batch else None
         pace = self._pace(batch.get("tick_s"), latents)
+        drive = self._drive(pace, action, present)
         given = slice(0, context)
-        state, foretold, log_error = self._read(
-            latents[:, given], _at(action, given), _at(present, given), pace
-        )
+        state, foretold, log_error = self._read(latents[:, given], at(drive, given), pace)
         imagined, expected = [foretold], [log_error]
         for t in range(context, ticks - 1):
-            now = slice(t, t + 1)
-            state = self._step(state, _at(action, now), _at(present, now))
+            state = self._advance(state, at(drive, slice(t, t + 1)))
             imagined.append(state.latents[:, None])
             expected.append(state.log_error[:, None])
         gap = F.mse_loss(torch.cat(imagined, dim=1), latents[:, 1:], reduction="none")
         error = gap.flatten(2) @ self.loss_weight().flatten()
-        prediction = error.mean()
-        uncertainty = self.uncertainty.loss(torch.cat(expected, dim=1), error)
+        prediction, uncertainty = error.mean(), self.uncertainty.loss(torch.cat(expected, dim=1), error)
         return {"prediction": prediction, "uncertainty": uncertainty, "total": prediction + 0.1 * uncertainty}
 
     # -- keeping --------------------------------------------------------------------------------------
@@ -394,7 +398,3 @@ def _described(config: dict[str, Any], source: Path) -> ModelConfig:
             f"config.json of the checkpoint does not describe a model ({type(cause).__name__}: {cause}); "
             f"expected what forerun wrote there. Copy the checkpoint again, or train again. Path: {source}"
         ) from cause
-
-
-def _at(values: Tensor | None, ticks: slice) -> Tensor | None:
-    return None if values is None else values[:, ticks]

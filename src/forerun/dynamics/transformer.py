@@ -7,6 +7,7 @@ N), E trunk width, A action size.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,14 @@ from torch import Tensor, nn
 from forerun.config import SizeConfig
 from forerun.dynamics.cache import Memory
 from forerun.layers import Modulation, Rotary, SpaceAttention, TimeAttention, Turn, mlp
+
+Drive = list[Tensor]
+"""Per layer its modulation (B, T, 1, 3 * branches * E); T or B is 1 where it is the same for all."""
+
+
+def at(drive: Drive, ticks: slice) -> Drive:
+    """The drive of some of its ticks."""
+    return [part[:, ticks] if part.shape[1] > 1 else part for part in drive]
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,9 @@ class Block(nn.Module):
         self.mlp = mlp(width, size.mlp_ratio * width, width)
         self.modulation = Modulation(condition, width, branches=1 + space + time)
 
-    def forward(self, x: Tensor, condition: Tensor, sight: Sight, layer: int) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, drive: Tensor, sight: Sight, layer: int) -> tuple[Tensor, Tensor | None]:
         """x (B, T, M, E) -> the same shape, and what to remember if this layer looks back in time."""
-        branches = iter(self.modulation(condition))
+        branches = self.modulation.split(drive)
         remembered = None
         if self.space is not None:
             shift, scale, gate = next(branches)
@@ -90,9 +99,7 @@ class Trunk(nn.Module):
     def forward(
         self,
         latents: Tensor,
-        action: Tensor | None,
-        present: Tensor | None,
-        pace: Tensor,
+        drive: Drive,
         ticks: Tensor,
         memory: Memory | None = None,
     ) -> tuple[Tensor, Memory | None]:
@@ -100,9 +107,7 @@ class Trunk(nn.Module):
 
         Args:
             latents: (B, T, N, D), whitened; T is 1 with a memory.
-            action: (B, T, A) standardised, taken at each tick; None if this robot's actions are unknown.
-            present: (B, T) bool, False where a row carries no action; None if all do.
-            pace: (B, condition) or (1, condition) of `pace`.
+            drive: what is done at these ticks, from `drive`.
             ticks: (B, T) or (1, T), age of each tick in its own row.
             memory: what earlier ticks left behind.
 
@@ -111,7 +116,6 @@ class Trunk(nn.Module):
         """
         x = latents.flatten(2)[:, :, None] if self.size.packed else latents
         x = self.embed(x) + self.place
-        condition = F.silu(self.condition(latents.shape[:2], action, present, pace))[:, :, None]
         sight = Sight(
             by=self.rotary(ticks),
             visible=None if memory else _causal(latents.shape[1], self.size.window, x.device),
@@ -119,8 +123,8 @@ class Trunk(nn.Module):
             empty=memory.empty_slots() if memory else None,
         )
         kept: list[Tensor] = []
-        for block in self.blocks:
-            x, remembered = block(x, condition, sight, len(kept))
+        for block, driven in zip(self.blocks, drive, strict=True):
+            x, remembered = block(x, driven, sight, len(kept))
             if remembered is not None:
                 kept.append(remembered)
         return self.norm(x), self._remember(memory, kept)
@@ -132,16 +136,19 @@ class Trunk(nn.Module):
         grown = replace(memory, own=tuple(kept)) if memory else Memory(own=tuple(kept))
         return grown.trim(self.size.window - 1)
 
-    def condition(
-        self, shape: torch.Size, action: Tensor | None, present: Tensor | None, pace: Tensor
-    ) -> Tensor:
-        """(B, T, condition): what was done at each tick, and how long the tick lasts."""
-        if action is None:
-            return (self.no_action + pace[:, None]).expand(*shape, -1)
-        done = self.action(action)
+    def drive(self, action: Tensor | None, present: Tensor | None, pace: Tensor) -> Drive:
+        """What was done and how long ticks last, as every layer takes it: worked out for many ticks at once.
+
+        Args:
+            action: (B, T, A) standardised, taken at each tick; None if this robot's actions are unknown.
+            present: (B, T) bool, False where a row carries no action; None if all do.
+            pace: (B, condition) or (1, condition) of `pace`.
+        """
+        done = self.no_action if action is None else self.action(action)
         if present is not None:
             done = torch.where(present[..., None], done, self.no_action)
-        return done + pace[:, None]
+        condition = F.silu(done + pace[:, None])
+        return [cast(Block, block).modulation(condition) for block in self.blocks]
 
     def pace(self, tick_s: Tensor) -> Tensor:
         """What the length of a tick (B,), in seconds, means to every layer: (B, condition)."""
