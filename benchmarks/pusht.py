@@ -7,14 +7,21 @@ See reaching.py for the protocol. Writes one JSON under benchmarks/results/.
 
 from __future__ import annotations
 
-from reaching import MIX, Benchmark, main
+from dataclasses import replace
 
+from reaching import Benchmark, main
+
+from forerun.dynamics.heads import GoalConfig
 from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
 BENCHMARK = Benchmark(
     name="pusht",
-    plan=DemoPlan(env="forerun/PushT-v0", episodes=600, policies=MIX, recipe=Recipe().scaled(1.5)),
+    plan=DemoPlan(
+        env="forerun/PushT-v0",
+        episodes=1000,
+        recipe=replace(Recipe().scaled(5.0), goal=GoalConfig(near=0.5)),
+    ),
 )
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from forerun.data.window import (
     WindowSampler,
     WindowSpec,
     gather,
+    later_rows,
     read_window,
     split_episodes,
     statistics,
@@ -191,3 +192,13 @@ def test_an_empty_window_and_an_unknown_stream_are_refused() -> None:
         WindowSpec(seconds_back=1, rate_hz=0)
     with pytest.raises(DataError, match="no stream 'sound'; it has touch, state"):
         read_window(touch_and_camera(), 1.0, {"sound": WindowSpec(seconds_back=1)})
+
+
+@pytest.mark.parametrize("near", [0.0, 1.0])
+def test_hindsight_goals_lie_ahead_in_the_same_episode(near: float) -> None:
+    last_row = np.repeat([39, 99], [40, 60])
+    rows = np.flatnonzero(np.arange(100) < last_row).repeat(50)
+    ahead = later_rows(rows, last_row, 20, np.random.default_rng(0), near) - rows
+    assert ahead.min() == 1 and ahead.max() == 20
+    assert (rows + ahead <= last_row[rows]).all()
+    assert (ahead <= 4).mean() > 0.45 if near else (ahead <= 4).mean() < 0.3

@@ -254,7 +254,7 @@ class GoalLearner:
         """Transitions with hindsight goals: from the same place, from later in the episode, from anywhere."""
         c, random = self.config, np.random.default_rng([self.seed, step])
         rows = self.sampler.batch(step)
-        future = later_rows(rows, self.last_row, c.horizon, random)
+        future = later_rows(rows, self.last_row, c.horizon, random, c.near)
         kind = random.random(len(rows))
         anywhere = self.rows[random.integers(0, len(self.rows), len(rows))]
         goal = np.where(kind < c.same, rows, np.where(kind < c.same + c.random, anywhere, future))

@@ -238,12 +238,16 @@ def last_rows(cache: TickCache) -> np.ndarray:
 
 
 def later_rows(
-    rows: np.ndarray, last_row: np.ndarray, horizon: int, random: np.random.Generator
+    rows: np.ndarray, last_row: np.ndarray, horizon: int, random: np.random.Generator, near: float = 0.0
 ) -> np.ndarray:
-    """Hindsight goals: for each of ``rows`` a row 1 to ``horizon`` ticks later in its episode, uniformly.
+    """Hindsight goals: for each of ``rows`` a row 1 to ``horizon`` ticks later in its episode.
 
     Args:
         last_row: of every row's episode, from `last_rows`.
+        near: share of goals drawn log-uniformly, mostly a few ticks ahead; the others are uniform.
     """
-    room = np.minimum(last_row[rows] - rows, horizon)
-    return rows + 1 + (random.random(len(rows)) * room).astype(np.int64)
+    room, share = np.minimum(last_row[rows] - rows, horizon), random.random(len(rows))
+    ahead = share * room
+    if near:
+        ahead = np.where(random.random(len(rows)) < near, (room + 1) ** share - 1, ahead)
+    return rows + 1 + ahead.astype(np.int64)

@@ -31,7 +31,9 @@ class GoalConfig:
     random: float = 0.3
     """Share of training goals from anywhere in the data."""
     horizon: int = 60
-    """Hindsight goals lie up to this many ticks ahead in the same episode."""
+    """Hindsight goals lie up to this many ticks ahead in the same episode,"""
+    near: float = 0.0
+    """this share of them log-uniformly: more lie a few ticks ahead, where the last centimetre is learned."""
 
 
 class GoalHeads(nn.Module):

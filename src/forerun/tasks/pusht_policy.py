@@ -35,15 +35,15 @@ def play(env: PushT, quality: Quality, rng: np.random.Generator) -> Callable[[],
         return np.array([*rng.uniform(130, 382, 2), pose[2] + rng.uniform(-turn, turn)])
 
     pusher = pusher_of(env, rng, sloppiness={"expert": 0.0, "noisy": 0.8, "weak": 2.5}[quality])
-    pusher.max_pace = 45.0 if quality == "expert" else 14.0
+    pusher.max_pace = 45.0 if quality == "expert" else 26.0
     return PushPlay(
         pusher,
         draw_target,
         lambda displacement: pull(env.state(), displacement),
-        SmoothNoise(2, {"expert": 0.0, "noisy": 1.5, "weak": 4.0}[quality], 0.7, rng),
+        SmoothNoise(2, {"expert": 0.0, "noisy": 3.0, "weak": 6.0}[quality], 0.7, rng),
         close=(15.0, 0.2),
         patience=(10, 30) if quality == "weak" else (40, 90),
-        paces=(20.0, 20.0) if quality == "expert" else (2.5, 9.0),
+        paces=(20.0, 20.0) if quality == "expert" else (4.0, 16.0),
     )
 
 
