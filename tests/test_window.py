@@ -199,6 +199,7 @@ def test_hindsight_goals_lie_ahead_in_the_same_episode(near: float) -> None:
     last_row = np.repeat([39, 99], [40, 60])
     rows = np.flatnonzero(np.arange(100) < last_row).repeat(50)
     ahead = later_rows(rows, last_row, 20, np.random.default_rng(0), near) - rows
-    assert ahead.min() == 1 and ahead.max() == 20
+    assert set(ahead) == set(range(1, 21))
     assert (rows + ahead <= last_row[rows]).all()
-    assert (ahead <= 4).mean() > 0.45 if near else (ahead <= 4).mean() < 0.3
+    few = (ahead[rows + 20 <= last_row[rows]] <= 4).mean()
+    assert few == pytest.approx(np.log(5) / np.log(21) if near else 4 / 20, abs=0.03)
