@@ -144,12 +144,12 @@ class TimeAttention(nn.Module):
         Returns:
             (B, 1, M, E), and ``own`` with this tick appended.
         """
-        qkv = self.project(x, by)
-        own = torch.cat([own, qkv[:, :, :, 1:]], dim=1)
-        (q, _, _), (k, v) = qkv[:, 0].unbind(2), own.unbind(3)
-        scores = (q[:, None] * k).sum(-1)  # a product per row: many small matrix products take twice as long
+        q, fresh = self.project(x, by).split((1, 2), dim=3)
+        own = torch.cat([own, fresh], dim=1)
+        k, v = own.unbind(3)
+        scores = (q[:, :, :, 0] * k).sum(-1)  # per row: small matrix products take twice as long
         if past is not None:
-            scores = torch.cat([_shared_scores(q, past), scores], dim=1)
+            scores = torch.cat([_shared_scores(q[:, 0, :, 0], past), scores], dim=1)
         if empty is not None:
             scores = scores.masked_fill(empty[:, :, None, None], float("-inf"))
         weights = scores.softmax(dim=1)  # (B, t + 1, M, H)

@@ -24,7 +24,7 @@ from forerun import checkpoint
 from forerun.config import ModelConfig
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
-from forerun.dynamics.transformer import Drive, Trunk, at
+from forerun.dynamics.transformer import Drive, Trunk, split
 from forerun.encoders.proprio import Standardise, VectorCode
 from forerun.encoders.video import Centre, video_decoder, video_encoder
 from forerun.encoders.whitening import Whitening
@@ -204,9 +204,8 @@ class WorldModel(nn.Module):
 
     def steps_standardised(self, state: State, actions: Tensor) -> Iterator[State]:
         """The same, one state after another for a whole chunk (B, H, A): faster than asking one by one."""
-        drive = self._drive(state.pace, actions)
-        for t in range(actions.shape[1]):
-            yield (state := self._advance(state, at(drive, slice(t, t + 1))))
+        for drive in split(self._drive(state.pace, actions), [1] * actions.shape[1]):
+            yield (state := self._advance(state, drive))
 
     def _step(self, state: State, scaled: Tensor | None, present: Tensor | None = None) -> State:
         return self._advance(state, self._drive(state.pace, scaled, present))
@@ -340,12 +339,12 @@ class WorldModel(nn.Module):
             )
         action = self.action_scale(batch["action"]) if "action" in batch else None
         pace = self._pace(batch.get("tick_s"), latents)
-        drive = self._drive(pace, action, present)
-        given = slice(0, context)
-        state, foretold, log_error = self._read(latents[:, given], at(drive, given), pace)
+        lengths = [context, *[1] * (ticks - context)]
+        given, *later, _ = split(self._drive(pace, action, present), lengths)
+        state, foretold, log_error = self._read(latents[:, :context], given, pace)
         imagined, expected = [foretold], [log_error]
-        for t in range(context, ticks - 1):
-            state = self._advance(state, at(drive, slice(t, t + 1)))
+        for drive in later:
+            state = self._advance(state, drive)
             imagined.append(state.latents[:, None])
             expected.append(state.log_error[:, None])
         gap = F.mse_loss(torch.cat(imagined, dim=1), latents[:, 1:], reduction="none")

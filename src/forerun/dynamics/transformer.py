@@ -21,9 +21,10 @@ Drive = list[Tensor]
 """Per layer its modulation (B, T, 1, 3 * branches * E); T or B is 1 where it is the same for all."""
 
 
-def at(drive: Drive, ticks: slice) -> Drive:
-    """The drive of some of its ticks."""
-    return [part[:, ticks] if part.shape[1] > 1 else part for part in drive]
+def split(drive: Drive, lengths: list[int]) -> list[Drive]:
+    """The drive of successive stretches of ticks."""
+    stretches = [part.expand(-1, sum(lengths), -1, -1).split(lengths, dim=1) for part in drive]
+    return [list(layers) for layers in zip(*stretches, strict=True)]
 
 
 @dataclass(frozen=True)
