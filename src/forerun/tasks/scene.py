@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import ctypes.util
 import os
@@ -96,6 +97,15 @@ def renderer(model: Any, height: int, width: int) -> Any:
     if key not in _renderers.by_model:
         _renderers.by_model[key] = model, _make_renderer(model, height, width)
     return _renderers.by_model[key][1]
+
+
+@atexit.register
+def _close_renderers() -> None:
+    """Free the main thread's contexts while the OpenGL library is still loaded."""
+    if _renderers.process == os.getpid():
+        for _, made in _renderers.by_model.values():
+            made.close()
+        _renderers.by_model.clear()
 
 
 def _make_renderer(model: Any, height: int, width: int) -> Any:
