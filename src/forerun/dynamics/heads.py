@@ -71,6 +71,10 @@ class GoalHeads(nn.Module):
             batch: ``z``, ``next_z`` (B, Z); ``goal`` (B, G) from the same place, from later in the episode or
                 from anywhere; ``reached`` (B,) bool, the goal is here; ``ahead`` (B,) bool, it lies ahead in
                 the episode, so the action (B, A) taken was a step on a way to it.
+
+        Returns:
+            ``distance``, which grows while targets do; ``imitation``, the policy's weighted squared error in
+            standardised units; ``policy``, the same with weights that do not sum to one; ``total``.
         """
         c = self.config
         pair = torch.cat([batch["z"], batch["goal"]], dim=-1)
@@ -88,7 +92,13 @@ class GoalHeads(nn.Module):
             weight = batch["ahead"] * (c.advantage * gain).exp().clamp(max=20)
         error = (self.policy(pair) - batch["action"]).square().mean(-1)
         policy = (weight * error).sum() / batch["ahead"].sum().clamp_min(1)
-        return {"distance": distance, "policy": policy, "total": distance / 5 + policy}
+        imitation = policy.detach() * batch["ahead"].sum() / weight.sum().clamp_min(1e-6)
+        return {
+            "distance": distance,
+            "policy": policy,
+            "imitation": imitation,
+            "total": distance / 5 + policy,
+        }
 
     @torch.no_grad()
     def update_target(self) -> None:

@@ -155,14 +155,14 @@ def strict_sentence(tallies: Sequence[Tally]) -> str:
 
 def losses(run: Path) -> list[LossCurve]:
     """The loss of every stage that was trained."""
-    stages = {
-        "representation": "seeing",
-        "dynamics": "what happens next",
-        "goals": "how far to a goal",
-        "practice": "practice",
-    }
+    stages = (
+        ("representation", "seeing", "total"),
+        ("dynamics", "what happens next", "prediction"),
+        ("goals", "imitating play", "imitation"),
+        ("practice", "practice: time to a goal", "distance"),
+    )
     return [
-        read_loss(run / stage / "metrics.jsonl", words)
-        for stage, words in stages.items()
+        read_loss(run / stage / "metrics.jsonl", words, value)
+        for stage, words, value in stages
         if (run / stage / "metrics.jsonl").is_file()
     ]
