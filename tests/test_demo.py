@@ -72,7 +72,7 @@ def test_everybody_plays_every_trial_once_and_what_is_done_is_kept(contest: Cont
     assert seen == dict.fromkeys(seen, TRIALS)
     assert all(t.n == TRIALS for t in tallies)
     films = read_films(tmp_path)
-    assert [len(f.frames) for f in films] == [BUDGET] * len(films)
+    assert [len(f.frames) for f in films] == [BUDGET + 1] * len(films)
     (tmp_path / "cloned-policy-00.json").unlink()
     before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     again = hold(contest, trials, tmp_path, processes=1)

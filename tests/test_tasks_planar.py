@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from forerun.control.trials import Observations, Trial, run_trials
 from forerun.tasks import expert_towards, planar, scripted_policy
 from forerun.tasks.pusht import PushT
 from forerun.tasks.pusht_policy import pull
@@ -80,6 +81,27 @@ def test_an_action_for_a_displacement_moves_a_free_disc_by_it():
     task.set_state(np.array([100.0, 100.0, 300.0, 300.0, 0.0, 40.0, -20.0, *np.zeros(3)]))
     task.advance(task.clip(pull(task.state(), np.array([12.0, -9.0]))))
     np.testing.assert_allclose(task.state()[:2], [112.0, 91.0], atol=1e-3)
+
+
+class _DiscToItsGoal:
+    """Moves the disc to where it is in the goal, and never minds the T."""
+
+    def begin(self, observations: Observations, goals: Observations) -> None:
+        self.goal = goals["proprio"][:, :2]
+
+    def act(self, observations: Observations) -> np.ndarray:
+        return np.clip(self.goal - observations["proprio"][:, :2], -100, 100)
+
+
+def test_a_trial_whose_t_is_in_place_goes_on_until_the_disc_is_too():
+    goal = np.array([100.0, 400.0, 300.0, 150.0, *np.zeros(6)])
+    start = goal + np.array([250.0, *np.zeros(9)])
+    trial = Trial(start, goal, "drawn by hand")
+    (outcome,) = run_trials("forerun/PushT-v0", [trial], _DiscToItsGoal(), budget=50, keep_pictures=1)
+    assert outcome.strict
+    assert outcome.moderate
+    assert 3 < outcome.steps < 50
+    assert len(outcome.pictures) == outcome.steps + 1
 
 
 def test_the_expert_places_the_t_strictly_within_the_budget():

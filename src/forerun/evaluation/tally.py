@@ -121,7 +121,7 @@ def _milliseconds(env: str, trials: Sequence[Trial], agent: Agent) -> float:
 
 def attempts(outcomes: Sequence[Outcome], tick_s: float, count: int = 6) -> list[Attempt]:
     """Filmed outcomes to look at: successes and failures in their true proportion, at least one of either."""
-    filmed = [o for o in outcomes if len(o.pictures) > 1 and o.goal_picture is not None]
+    filmed = [o for o in outcomes if o.goal_picture is not None]
     reached, missed = [o for o in filmed if o.moderate], [o for o in filmed if not o.moderate]
     share = sum(o.moderate for o in outcomes) / max(1, len(outcomes))
     wanted = round(share * count)
