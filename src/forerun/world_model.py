@@ -12,7 +12,7 @@ Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action siz
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from forerun import checkpoint
 from forerun.config import ModelConfig
+from forerun.dynamics.checks import check_actions, check_goal, check_latents
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
 from forerun.dynamics.transformer import Drive, Trunk, split
@@ -61,8 +62,10 @@ class WorldModel(nn.Module):
         self.uncertainty = Uncertainty(size.width)
         seen = config.video or config.streams
         self.goal_tokens = [i for s in seen for i in range(*self.tokens[s.name].indices(first))]
-        goal_size = len(self.goal_tokens) * size.latent_dim
-        self.goals = GoalHeads(first * size.latent_dim, goal_size, config.action_size, size.head_width, goal)
+        self.goal_size = len(self.goal_tokens) * size.latent_dim
+        self.goals = GoalHeads(
+            first * size.latent_dim, self.goal_size, config.action_size, size.head_width, goal
+        )
         self.whitening = Whitening(first, size.latent_dim)
         self.register_buffer("used", self._used(), persistent=False)
 
@@ -134,7 +137,7 @@ class WorldModel(nn.Module):
             )
         encoder = self.encoder(spec)
         if spec.kind != "video":
-            return encoder(values.float())
+            return encoder(values.float().flatten(2))
         flat = encoder(self.centre(spec)(values.flatten(0, 1)))
         return flat.unflatten(0, values.shape[:2])
 
@@ -171,10 +174,10 @@ class WorldModel(nn.Module):
             tick_s: seconds per tick, one number or (B,); the training tick by default.
         """
         rows, ticks = latents.shape[:2]
-        self._check_latents(latents, (rows, ticks))
+        check_latents(latents, (rows, ticks, self.num_tokens, self.config.size.latent_dim))
         pace, scaled = self._pace(tick_s, latents), None
         if actions is not None:
-            self._check_actions(actions, (rows, ticks - 1))
+            check_actions(actions, (rows, ticks - 1), self.config.action)
             scaled = self.action_scale(actions)
         if ticks > 1:
             state, _, _ = self._read(latents[:, :-1], self._drive(pace, scaled), pace)
@@ -194,7 +197,7 @@ class WorldModel(nn.Module):
         action; the others are imagined as unlabelled video.
         """
         if action is not None:
-            self._check_actions(action, (len(state),))
+            check_actions(action, (len(state),), self.config.action)
             action = self.action_scale(action)[:, None]
         return self._step(state, action, None if present is None else present[:, None])
 
@@ -250,40 +253,15 @@ class WorldModel(nn.Module):
         embedding, rows = self.trunk.pace(seconds.view(-1)), len(latents)
         return Pace(seconds.expand(rows), embedding.expand(rows, -1))
 
-    def _check_actions(self, actions: Tensor, rows: tuple[int, ...]) -> None:
-        if actions.shape != (*rows, self.config.action_size):
-            spec = self.config.action
-            channels = f"{list(spec.names) or spec.size} [{spec.unit}]" if spec else "none: it has no action"
-            raise ShapeError(
-                f"actions arrive as {tuple(actions.shape)}; expected {(*rows, self.config.action_size)}: one "
-                f"row per state, one tick less than a context has latents, this model's channels ({channels})"
-            )
-
-    def _check_goal(self, state: State, goal: Tensor) -> None:
-        wanted = (len(state), len(self.goal_tokens) * self.config.size.latent_dim)
-        if goal.shape != wanted:
-            raise ShapeError(
-                f"goals arrive as {tuple(goal.shape)}; expected {wanted}, one for each row of the state. Use "
-                "this model's own goal, and repeat it for forked rows."
-            )
-
-    def _check_latents(self, latents: Tensor, rows: tuple[int, ...]) -> None:
-        wanted = (*rows, self.num_tokens, self.config.size.latent_dim)
-        if latents.shape != wanted:
-            raise ShapeError(
-                f"latents arrive as {tuple(latents.shape)}; expected {wanted}: this model's (rows, ticks, "
-                "tokens, width), without ticks for one observation. Use its own encode."
-            )
-
     def observe(self, state: State, latents: Tensor) -> State:
         """Replace the imagined present by what was really seen: latents (B, N, D) from `encode`."""
-        self._check_latents(latents, (len(state),))
+        check_latents(latents, state.latents.shape)
         return replace(state, latents=latents, log_error=torch.full_like(state.log_error, float("-inf")))
 
     # -- looking --------------------------------------------------------------------------------------
 
     def decode(self, state: State) -> dict[str, Tensor]:
-        """Every stream of the present tick in its own unit: video (B, S, S, 3) uint8, vectors (B, C)."""
+        """Every stream of the present tick in its own unit: video (B, S, S, 3) uint8, others (B, *shape)."""
         return self.decode_latents(state.latents)
 
     def decode_latents(self, latents: Tensor) -> dict[str, Tensor]:
@@ -293,7 +271,7 @@ class WorldModel(nn.Module):
         for spec in self.config.streams:
             part, code = raw[:, self.tokens[spec.name]], self.encoder(spec)
             if isinstance(code, VectorCode):
-                out[spec.name] = code.decode(part)
+                out[spec.name] = code.decode(part).unflatten(-1, spec.shape)
             else:
                 out[spec.name] = self.centre(spec).inverse(self.decoder(spec)(part))
         return out
@@ -304,12 +282,12 @@ class WorldModel(nn.Module):
 
     def distance(self, state: State, goal: Tensor) -> Tensor:
         """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), about 0 at the goal."""
-        self._check_goal(state, goal)
+        check_goal(goal, (len(state), self.goal_size))
         return self.goals.distance(state.latents.flatten(1), goal)
 
     def propose(self, state: State, goal: Tensor) -> Tensor:
         """The goal policy's action (B, A), in the robot's own units."""
-        self._check_goal(state, goal)
+        check_goal(goal, (len(state), self.goal_size))
         return self.action_scale.inverse(self.goals.act(state.latents.flatten(1), goal))
 
     def action_bounds(self) -> tuple[Tensor, Tensor]:
@@ -356,7 +334,7 @@ class WorldModel(nn.Module):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write weights (safetensors) and meaning (JSON) as one folder, atomically."""
-        config = {"format": FORMAT, "model": self.config.to_json()}
+        config = {"format": FORMAT, "model": self.config.to_json(), "goal": asdict(self.goals.config)}
         checkpoint.save(Path(directory), self.state_dict(), config)
 
     @classmethod
@@ -368,7 +346,7 @@ class WorldModel(nn.Module):
                 f"the checkpoint says format '{config.get('format')}'; this version of forerun reads "
                 f"'{FORMAT}'. Train again, or install the version that wrote it. Path: {directory}"
             )
-        model = cls(_described(config, Path(directory)))
+        model = cls(*_described(config, Path(directory)))
         checkpoint.load_into(model, tensors, Path(directory))
         return model.eval()
 
@@ -386,10 +364,10 @@ def _key(spec: StreamSpec) -> str:
 _METHODS = nn.ModuleDict()
 
 
-def _described(config: dict[str, Any], source: Path) -> ModelConfig:
-    """The `ModelConfig` inside a checkpoint's config.json."""
+def _described(config: dict[str, Any], source: Path) -> tuple[ModelConfig, GoalConfig]:
+    """What a checkpoint's config.json says about the model and its goals."""
     try:
-        return ModelConfig.from_json(config["model"])
+        return ModelConfig.from_json(config["model"]), GoalConfig(**config.get("goal", {}))
     except ConfigError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as cause:

@@ -145,9 +145,13 @@ class Trunk(nn.Module):
             present: (B, T) bool, False where a row carries no action; None if all do.
             pace: (B, condition) or (1, condition) of `pace`.
         """
-        done = self.no_action if action is None else self.action(action)
-        if present is not None:
-            done = torch.where(present[..., None], done, self.no_action)
+        if action is None:
+            done = self.no_action
+        elif present is None:
+            done = self.action(action)
+        else:  # what stands in for an unknown action may be NaN
+            known = self.action(action.masked_fill(~present[..., None], 0))
+            done = torch.where(present[..., None], known, self.no_action)
         condition = F.silu(done + pace[:, None])
         return [cast(Block, block).modulation(condition) for block in self.blocks]
 

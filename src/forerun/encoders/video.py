@@ -62,18 +62,12 @@ class KeypointEncoder(nn.Module):
 
     def __init__(self, size: SizeConfig, side: int) -> None:
         super().__init__()
-        w = size.encoder_width
-        if side % GRID or side < 2 * GRID:
-            raise ConfigError(
-                f"pictures are {side} pixels wide; the conv encoder takes multiples of {GRID}, at least "
-                f"{2 * GRID}"
-            )
-        stride = side // GRID
+        w, stride = size.encoder_width, side // GRID
         peaks = nn.Conv2d(2 * w, num_keypoints(size), 1)
         with torch.no_grad():
             peaks.weight.mul_(5)  # peaked from the start: a flat softmax learns slowly
         self.heatmaps = nn.Sequential(
-            nn.Conv2d(3, w, 2 * stride, stride=stride, padding=stride // 2), nn.ReLU(),
+            nn.Conv2d(3, w, stride + 2 * (stride // 2), stride=stride, padding=stride // 2), nn.ReLU(),
             nn.Conv2d(w, 2 * w, 3, padding=1), nn.ReLU(),
             peaks,
         )  # fmt: skip
@@ -99,10 +93,6 @@ class PatchEncoder(nn.Module):
     def __init__(self, size: SizeConfig, side: int) -> None:
         super().__init__()
         width, self.patch = size.encoder_width, 8
-        if side % self.patch:
-            raise ConfigError(
-                f"pictures are {side} pixels wide; the patch encoder takes multiples of {self.patch}"
-            )
         heads = max(1, width // 64)
         self.tokens = size.video_tokens
         self.embed = nn.Linear(3 * self.patch**2, width)
@@ -183,6 +173,12 @@ class PatchDecoder(nn.Module):
 
 
 def video_encoder(size: SizeConfig, side: int) -> nn.Module:
+    """The encoder of square pictures; ConfigError unless ``side`` is a multiple of 16 pixels, at least 32."""
+    if side % GRID or side < 2 * GRID:
+        raise ConfigError(
+            f"pictures are {side} pixels wide; the encoders take multiples of {GRID}, at least {2 * GRID}. "
+            "Choose another --image-size"
+        )
     return (KeypointEncoder if size.encoder == "conv" else PatchEncoder)(size, side)
 
 

@@ -30,8 +30,10 @@ class PlannerConfig:
     """Ticks imagined."""
     cost: Literal["distance", "latent", "both"] = "distance"
     """What judges a future: learned ticks to the goal, squared distance of latents, or their sum."""
+    warm_start: bool = True
+    """Begin from what the goal policy would do; else from noise around doing the mean action."""
     explore: float = 0.4
-    """Noise on the policy's action in each imagined tick of the first population."""
+    """Noise on the policy's action in each imagined tick of the first population; without it, one."""
     elites: int = 8
     latent_weight: float = 3.0
     """Ticks of distance per unit of squared latent distance, as a share of the variance of the data."""
@@ -43,10 +45,10 @@ class PlannerConfig:
     """Of MPPI's weights, in ticks of distance."""
 
     def __post_init__(self) -> None:
-        if min(self.candidates, self.iterations, self.horizon) < 1 or not 1 <= self.elites <= self.candidates:
+        if min(self.candidates, self.iterations, self.horizon) < 1 or not 1 <= self.elites < self.candidates:
             raise ConfigError(
                 f"candidates={self.candidates}, iterations={self.iterations}, horizon={self.horizon}, elites="
-                f"{self.elites}: each must be at least 1, and elites at most candidates"
+                f"{self.elites}: each must be at least 1, and elites fewer than candidates"
             )
 
 
@@ -58,8 +60,9 @@ class Plan:
     """(B, A) to do now, in the robot's own units."""
     actions: Tensor
     """(B, H, A) the whole chunk, in the robot's own units."""
-    distance: Tensor
-    """(B,) expected ticks to the goal at the end of the chunk."""
+    cost: Tensor
+    """(B,) what the search judged it by: by default ticks to the goal at its end, plus 0.3 of those halfway;
+    for a policy alone, ticks to the goal now."""
 
 
 class Planner:
@@ -86,51 +89,54 @@ class Planner:
             )
         if self.config.method == "policy":
             actions = self.model.goals.act(state.latents.flatten(1), goal).clamp(self.low, self.high)[:, None]
-            distance = self.model.distance(state, goal)
+            cost = self.model.distance(state, goal)
         else:
-            actions, distance = self._search(state, goal)
+            actions, cost = self._search(state, goal)
         actions = self.model.action_scale.inverse(actions)
-        return Plan(action=actions[:, 0], actions=actions, distance=distance)
+        return Plan(action=actions[:, 0], actions=actions, cost=cost)
 
     def _search(self, state: State, goal: Tensor) -> tuple[Tensor, Tensor]:
         """Imagine, keep the best, refit, repeat; returns the best chunk (B, H, A) and its cost (B,)."""
-        c = self.config
-        forked = state.fork(c.candidates)
-        goals = goal.repeat_interleave(c.candidates, dim=0)
-        candidates, cost = self._follow_policy(forked, goals)
+        c, size = self.config, self.low.numel()
+        if c.warm_start:
+            candidates, cost = self._follow_policy(state, goal)
+        else:
+            candidates = self._noise(len(state), c.candidates, size).clamp(self.low, self.high)
+            cost = self._evaluate(state, goal, candidates)
         for _ in range(c.iterations - 1):
             best, index = cost.topk(c.elites, dim=1, largest=False)
-            elite = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
+            elite = candidates.gather(1, index[..., None, None].expand(-1, -1, c.horizon, size))
             weight = self._weights(best)[..., None, None]
             mean = (weight * elite).sum(1, keepdim=True)
             std = (weight * (elite - mean).square()).sum(1, keepdim=True).sqrt().clamp_min(c.narrowest)
-            noise = self._noise(len(state), c.candidates - c.elites, mean.shape[-1])
+            noise = self._noise(len(state), c.candidates - c.elites, size)
             fresh = (mean + std * noise).clamp(self.low, self.high)
             candidates = torch.cat([elite, fresh], dim=1)
-            cost = self._evaluate(forked, goals, candidates)
+            cost = torch.cat([best, self._evaluate(state, goal, fresh)], dim=1)
         best, index = cost.min(dim=1)
         return candidates[torch.arange(len(state)), index], best
 
-    def _follow_policy(self, forked: State, goals: Tensor) -> tuple[Tensor, Tensor]:
-        """First population: the goal policy in closed loop, all but the first candidate with noise."""
+    def _follow_policy(self, state: State, goal: Tensor) -> tuple[Tensor, Tensor]:
+        """First population (B, K, H, A), the policy in closed loop, all but one with noise; and its cost."""
         c, actions, costs = self.config, [], []
-        problems = len(forked) // c.candidates
-        noise = c.explore * self._noise(problems, c.candidates, self.low.numel())
+        noise = c.explore * self._noise(len(state), c.candidates, self.low.numel())
         noise[:, 0] = 0
-        state = forked
+        imagined, goals = state.fork(c.candidates), goal.repeat_interleave(c.candidates, dim=0)
         for t in range(c.horizon):
-            action = self.model.goals.act(state.latents.flatten(1), goals) + noise[:, :, t].flatten(0, 1)
+            action = self.model.goals.act(imagined.latents.flatten(1), goals) + noise[:, :, t].flatten(0, 1)
             actions.append(action.clamp(self.low, self.high))
-            state = self.model.step_standardised(state, actions[-1])
+            imagined = self.model.step_standardised(imagined, actions[-1])
             if t in self.judged:
-                costs.append(self._judge(state, goals))
-        chunk = torch.stack(actions, dim=1).unflatten(0, (problems, c.candidates))
-        return chunk, self._total(costs).unflatten(0, (problems, c.candidates))
+                costs.append(self._judge(imagined, goals))
+        shape = (len(state), c.candidates)
+        return torch.stack(actions, dim=1).unflatten(0, shape), self._total(costs).unflatten(0, shape)
 
-    def _evaluate(self, forked: State, goals: Tensor, candidates: Tensor) -> Tensor:
+    def _evaluate(self, state: State, goal: Tensor, candidates: Tensor) -> Tensor:
         """Open loop: candidates (B, K, H, A) standardised -> cost (B, K)."""
+        count = candidates.shape[1]
+        forked, goals = state.fork(count), goal.repeat_interleave(count, dim=0)
         imagined = self.model.steps_standardised(forked, candidates.flatten(0, 1))
-        costs = [self._judge(state, goals) for t, state in enumerate(imagined) if t in self.judged]
+        costs = [self._judge(s, goals) for t, s in enumerate(imagined) if t in self.judged]
         return self._total(costs).unflatten(0, candidates.shape[:2])
 
     def _judge(self, state: State, goals: Tensor) -> Tensor:
