@@ -18,6 +18,8 @@ CHECKED = (
     "training",
     "world_model",
     "stages",
+    "practice",
+    "teach",
     "imagination",
     "control",
     "evaluation",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from forerun.types import ConfigError, ShapeError, StreamSpec
 from forerun.world_model import State, WorldModel, join
@@ -357,3 +360,9 @@ def test_a_state_is_a_value() -> None:
     with pytest.raises(AttributeError):
         state.tick = state.tick + 1  # type: ignore[misc]
     assert isinstance(state.fork(2), State)
+
+
+def test_shapes_that_disagree_are_caught_where_they_are_made(model: WorldModel) -> None:
+    state = model.start(latents(model, B, 1))
+    with pytest.raises(TypeCheckError):
+        replace(state, log_error=torch.zeros(B + 1))

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 Turn = tuple[Tensor, Tensor]
@@ -88,7 +89,7 @@ class SpaceAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*B M E"]) -> Float[Tensor, "*B M E"]:
         """x (..., M, E) -> the same shape."""
         tokens, width = x.shape[-2:]
         qkv = self.qkv(x).view(-1, tokens, 3, self.heads, width // self.heads)
@@ -110,7 +111,7 @@ class TimeAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def project(self, x: Tensor, by: Turn) -> Tensor:
+    def project(self, x: Float[Tensor, "B T M E"], by: Turn) -> Float[Tensor, "B T M 3 H C"]:
         """x (B, T, M, E) -> queries, keys and values of this tick (B, T, M, 3, H, C), turned by its age."""
         return rotate(self.qkv(x).unflatten(-1, (3, self.heads, -1)), by)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from forerun import checkpoint
@@ -105,7 +106,7 @@ class WorldModel(nn.Module):
 
     # -- seeing ---------------------------------------------------------------------------------------
 
-    def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "B T N D"]:
         """Streams over T ticks to whitened latents (B, T, N, D). Each tick is encoded alone: causal.
 
         Args:
@@ -117,7 +118,7 @@ class WorldModel(nn.Module):
         latents = torch.cat([self.encode_stream(s, observation) for s in self.config.streams], dim=2)
         return self.whitening(latents)
 
-    def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Tensor:
+    def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Float[Tensor, "B T n D"]:
         """One stream (B, T, *shape) to its own tokens (B, T, n, D), before whitening."""
         values = observation.get(spec.name)
         if values is None:
@@ -141,7 +142,7 @@ class WorldModel(nn.Module):
         flat = encoder(self.centre(spec)(values.flatten(0, 1)))
         return flat.unflatten(0, values.shape[:2])
 
-    def goal(self, latents: Tensor) -> Tensor:
+    def goal(self, latents: Float[Tensor, "*B N D"]) -> Float[Tensor, "*B Z"]:
         """What of one tick's latents (..., N, D) makes a goal (..., Z): pictures, nothing the robot feels."""
         return latents[..., self.goal_tokens, :].flatten(-2)
 
@@ -201,11 +202,11 @@ class WorldModel(nn.Module):
             action = self.action_scale(action)[:, None]
         return self._step(state, action, None if present is None else present[:, None])
 
-    def step_standardised(self, state: State, action: Tensor) -> State:
+    def step_standardised(self, state: State, action: Float[Tensor, "B A"]) -> State:
         """`step` for planners, which search in standardised action units (B, A)."""
         return self._step(state, action[:, None])
 
-    def steps_standardised(self, state: State, actions: Tensor) -> Iterator[State]:
+    def steps_standardised(self, state: State, actions: Float[Tensor, "B H A"]) -> Iterator[State]:
         """The same, one state after another for a whole chunk (B, H, A): faster than asking one by one."""
         for drive in split(self._drive(state.pace, actions), [1] * actions.shape[1]):
             yield (state := self._advance(state, drive))
@@ -228,7 +229,9 @@ class WorldModel(nn.Module):
             log_error=self.uncertainty(hidden)[:, 0],
         )
 
-    def _read(self, latents: Tensor, drive: Drive, pace: Pace) -> tuple[State, Tensor, Tensor]:
+    def _read(
+        self, latents: Float[Tensor, "B T N D"], drive: Drive, pace: Pace
+    ) -> tuple[State, Float[Tensor, "B T N D"], Float[Tensor, "B T"]]:
         """Read T ticks at once, driven by the actions taken at them.
 
         Returns:
@@ -241,7 +244,9 @@ class WorldModel(nn.Module):
         age = torch.full((1,), ticks, device=latents.device).expand(rows)
         return State(foretold[:, -1], memory, age, pace, log_error[:, -1]), foretold, log_error
 
-    def _moved(self, latents: Tensor, hidden: Tensor) -> Tensor:
+    def _moved(
+        self, latents: Float[Tensor, "B T N D"], hidden: Float[Tensor, "B T M E"]
+    ) -> Float[Tensor, "B T N D"]:
         """latents (B, T, N, D) moved by what the trunk says (B, T, M, E); zero padding stays zero."""
         return torch.addcmul(latents, self.next_latents(hidden).view(latents.shape), self.used)
 
@@ -280,12 +285,12 @@ class WorldModel(nn.Module):
         """Heads on the present tick: ``uncertainty`` (B,), expected squared error, weighted as in `loss`."""
         return {"uncertainty": state.log_error.exp()}
 
-    def distance(self, state: State, goal: Tensor) -> Tensor:
+    def distance(self, state: State, goal: Tensor) -> Float[Tensor, B]:
         """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), about 0 at the goal."""
         check_goal(goal, (len(state), self.goal_size))
         return self.goals.distance(state.latents.flatten(1), goal)
 
-    def propose(self, state: State, goal: Tensor) -> Tensor:
+    def propose(self, state: State, goal: Tensor) -> Float[Tensor, "B A"]:
         """The goal policy's action (B, A), in the robot's own units."""
         check_goal(goal, (len(state), self.goal_size))
         return self.action_scale.inverse(self.goals.act(state.latents.flatten(1), goal))

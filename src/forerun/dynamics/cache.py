@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -26,9 +27,9 @@ class Memory:
             if all are filled.
     """
 
-    own: tuple[Tensor, ...]
-    past: tuple[Tensor, ...] | None = None
-    empty: Tensor | None = None
+    own: tuple[Float[Tensor, "B u M 2 H C"], ...]
+    past: tuple[Float[Tensor, "P s M 2 H C"], ...] | None = None
+    empty: Int[Tensor, P] | None = None
 
     def __len__(self) -> int:
         """Rows B."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from forerun.layers import mlp
@@ -55,12 +56,12 @@ class GoalHeads(nn.Module):
         self.target = copy.deepcopy(self.value).requires_grad_(False)
         self.policy = mlp(pair, width, width, max(action_size, 1), norm=True)
 
-    def distance(self, z: Tensor, goal: Tensor) -> Tensor:
+    def distance(self, z: Float[Tensor, "*B Z"], goal: Float[Tensor, "*B G"]) -> Float[Tensor, "*B"]:
         """Expected ticks to the goal, discounted: z (..., Z), goal (..., G) -> (...), about 0 at the goal."""
         pair = torch.cat([z, goal], dim=-1)
         return -torch.stack([v(pair)[..., 0] for v in self.value]).mean(0)
 
-    def act(self, z: Tensor, goal: Tensor) -> Tensor:
+    def act(self, z: Float[Tensor, "*B Z"], goal: Float[Tensor, "*B G"]) -> Float[Tensor, "*B A"]:
         """Standardised action (..., A) towards the goal."""
         return self.policy(torch.cat([z, goal], dim=-1))
 
@@ -119,7 +120,7 @@ class Uncertainty(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Float[Tensor, "*B M E"]) -> Float[Tensor, "*B"]:
         """hidden (..., M, E) -> (...) log mean squared error expected in whitened latents."""
         return self.out(hidden.detach()).mean((-2, -1))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from forerun.dynamics.cache import Memory, concatenate
@@ -22,8 +23,8 @@ class Pace:
         embedding: (B, condition), by `Trunk.pace`.
     """
 
-    tick_s: Tensor
-    embedding: Tensor
+    tick_s: Float[Tensor, B]
+    embedding: Float[Tensor, "B condition"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class State:
         log_error: (B,) predicted log mean squared error of these latents; -inf for observed ones.
     """
 
-    latents: Tensor
+    latents: Float[Tensor, "B N D"]
     memory: Memory | None
-    tick: Tensor
+    tick: Int[Tensor, B]
     pace: Pace
-    log_error: Tensor
+    log_error: Float[Tensor, B]
 
     def __len__(self) -> int:
         return len(self.latents)

@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from forerun.config import SizeConfig
@@ -99,11 +100,11 @@ class Trunk(nn.Module):
 
     def forward(
         self,
-        latents: Tensor,
+        latents: Float[Tensor, "B T N D"],
         drive: Drive,
-        ticks: Tensor,
+        ticks: Int[Tensor, "_ T"],
         memory: Memory | None = None,
-    ) -> tuple[Tensor, Memory | None]:
+    ) -> tuple[Float[Tensor, "B T M E"], Memory | None]:
         """Read a context of T ticks, or add one tick to a memory.
 
         Args:

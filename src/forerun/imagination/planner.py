@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from forerun.types import ConfigError, ShapeError
@@ -56,11 +57,11 @@ class PlannerConfig:
 class Plan:
     """What was chosen, and what is expected of it."""
 
-    action: Tensor
+    action: Float[Tensor, "B A"]
     """(B, A) to do now, in the robot's own units."""
-    actions: Tensor
+    actions: Float[Tensor, "B H A"]
     """(B, H, A) the whole chunk, in the robot's own units."""
-    cost: Tensor
+    cost: Float[Tensor, B]
     """(B,) what the search judged it by: by default ticks to the goal at its end, plus 0.3 of those halfway;
     for a policy alone, ticks to the goal now."""
 
@@ -116,7 +117,9 @@ class Planner:
         best, index = cost.min(dim=1)
         return candidates[torch.arange(len(state)), index], best
 
-    def _follow_policy(self, state: State, goal: Tensor) -> tuple[Tensor, Tensor]:
+    def _follow_policy(
+        self, state: State, goal: Float[Tensor, "B G"]
+    ) -> tuple[Float[Tensor, "B K H A"], Float[Tensor, "B K"]]:
         """First population (B, K, H, A), the policy in closed loop, all but one with noise; and its cost."""
         c, actions, costs = self.config, [], []
         noise = c.explore * self._noise(len(state), c.candidates, self.low.numel())
@@ -131,7 +134,9 @@ class Planner:
         shape = (len(state), c.candidates)
         return torch.stack(actions, dim=1).unflatten(0, shape), self._total(costs).unflatten(0, shape)
 
-    def _evaluate(self, state: State, goal: Tensor, candidates: Tensor) -> Tensor:
+    def _evaluate(
+        self, state: State, goal: Float[Tensor, "B G"], candidates: Float[Tensor, "B K H A"]
+    ) -> Float[Tensor, "B K"]:
         """Open loop: candidates (B, K, H, A) standardised -> cost (B, K)."""
         count = candidates.shape[1]
         forked, goals = state.fork(count), goal.repeat_interleave(count, dim=0)
