@@ -285,7 +285,7 @@ class WorldModel(nn.Module):
         """Heads on the present tick: ``uncertainty`` (B,), expected squared error, weighted as in `loss`."""
         return {"uncertainty": state.log_error.exp()}
 
-    def distance(self, state: State, goal: Tensor) -> Float[Tensor, B]:
+    def distance(self, state: State, goal: Tensor) -> Float[Tensor, " B"]:
         """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), about 0 at the goal."""
         check_goal(goal, (len(state), self.goal_size))
         return self.goals.distance(state.latents.flatten(1), goal)

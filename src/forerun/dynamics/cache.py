@@ -29,7 +29,7 @@ class Memory:
 
     own: tuple[Float[Tensor, "B u M 2 H C"], ...]
     past: tuple[Float[Tensor, "P s M 2 H C"], ...] | None = None
-    empty: Int[Tensor, P] | None = None
+    empty: Int[Tensor, " P"] | None = None
 
     def __len__(self) -> int:
         """Rows B."""

@@ -23,7 +23,7 @@ class Pace:
         embedding: (B, condition), by `Trunk.pace`.
     """
 
-    tick_s: Float[Tensor, B]
+    tick_s: Float[Tensor, " B"]
     embedding: Float[Tensor, "B condition"]
 
 
@@ -41,9 +41,9 @@ class State:
 
     latents: Float[Tensor, "B N D"]
     memory: Memory | None
-    tick: Int[Tensor, B]
+    tick: Int[Tensor, " B"]
     pace: Pace
-    log_error: Float[Tensor, B]
+    log_error: Float[Tensor, " B"]
 
     def __len__(self) -> int:
         return len(self.latents)

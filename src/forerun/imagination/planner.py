@@ -61,7 +61,7 @@ class Plan:
     """(B, A) to do now, in the robot's own units."""
     actions: Float[Tensor, "B H A"]
     """(B, H, A) the whole chunk, in the robot's own units."""
-    cost: Float[Tensor, B]
+    cost: Float[Tensor, " B"]
     """(B,) what the search judged it by: by default ticks to the goal at its end, plus 0.3 of those halfway;
     for a policy alone, ticks to the goal now."""
 
