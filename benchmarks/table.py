@@ -5,12 +5,14 @@
     python benchmarks/table.py            rewrites README.md
     python benchmarks/table.py --check    exit code 1 if README.md is not what the results say
 
-A table holds a row for each entry below that has a result; of several results with one name and seed the
-newest counts, and several seeds make one row. Without any result the space between the markers is empty.
+A table holds a row for each entry below that has a result. Seeds make one row if their settings and data are
+equal; of several such groups the newest counts, and in it the newest result of each seed. Shares of trials
+are pooled over the seeds into one Wilson interval. Without any result the space between the markers is empty.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from forerun.evaluation.results import Result, read_results
+from forerun.evaluation.stats import wilson
 from forerun.types import DataError
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +36,7 @@ class Column:
     metric: str
     """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or "n", the count."""
     form: str = "{:g}"
-    """How a number is written; "percent" writes shares."""
+    """How a number is written; "percent" writes shares of the trials, "short" two digits or whole numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,33 +158,49 @@ def render(table: Table, results: Sequence[Result]) -> str:
 
 
 def latest(results: Sequence[Result], name: str) -> list[Result]:
-    """The newest result of every seed."""
-    newest = {result.seed: result for result in results if result.name == name}  # in order of time
+    """The newest result of every seed, of those that share settings and data with the newest of all."""
+    found = [result for result in results if result.name == name]  # in order of time
+    newest = {result.seed: result for result in found if circumstances(result) == circumstances(found[-1])}
     return [newest[seed] for seed in sorted(newest)]
 
 
+def circumstances(result: Result) -> str:
+    """What must agree for results of several seeds to make one row."""
+    return json.dumps([seedless(result.settings), result.data_hash], sort_keys=True)
+
+
+def seedless(settings: Any) -> Any:
+    """The settings without any seed in them, however deep."""
+    if isinstance(settings, dict):
+        return {key: seedless(value) for key, value in settings.items() if key != "seed"}
+    return [seedless(value) for value in settings] if isinstance(settings, list) else settings
+
+
 def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
-    """One figure: with its interval from one seed, or the mean and the range of several."""
-    values = [
-        value for r in results if (value := look_up(r, column.metric.format(part=row.part))) is not None
-    ]
+    """One figure: its interval where it has one, and the range over seeds where there are several."""
+    metric = column.metric.format(part=row.part)
+    pairs = [(value, r.n) for r in results if (value := look_up(r, metric)) is not None]
+    values = [value for value, _ in pairs]
     if not values:
         return ""
     if isinstance(values[0], str):
         return values[0]
     if column.metric == "n":
-        return f"{sum(values)}"
+        return f"{sum(values)}" + (f", {len(values)} seeds" if len(values) > 1 else "")
     means = [v["estimate"] if isinstance(v, dict) else v for v in values]
-    text = written(column.form, sum(means) / len(means))
+    interval = pooled(pairs) if column.form == "percent" else values[0] if len(values) == 1 else None
+    estimate = interval["estimate"] if isinstance(interval, dict) else sum(means) / len(means)
+    notes = [span(column.form, interval["low"], interval["high"])] if isinstance(interval, dict) else []
     if len(values) > 1:
-        low, high = written(column.form, min(means)), written(column.form, max(means))
-        if low == high:
-            return f"{text} ({len(values)} seeds)"
-        return f"{text} ({span(low, high)}, {len(values)} seeds)"
-    if isinstance(values[0], dict):
-        low, high = (written(column.form, values[0][end]) for end in ("low", "high"))
-        return f"{text} ({span(low, high)})"
-    return text
+        alike = written(column.form, min(means)) == written(column.form, max(means))
+        notes.append(("each seed " if alike else "seeds ") + span(column.form, min(means), max(means)))
+    return written(column.form, estimate) + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def pooled(pairs: Sequence[tuple[Any, int]]) -> dict[str, float]:
+    """One Wilson interval of the shares of several results, each of so many trials."""
+    reached = sum(round(share["estimate"] * n) for share, n in pairs)
+    return wilson(reached, sum(n for _, n in pairs))._asdict()
 
 
 def look_up(result: Result, metric: str) -> Any:
@@ -196,13 +215,16 @@ def look_up(result: Result, metric: str) -> Any:
     return value
 
 
-def span(low: str, high: str) -> str:
-    """From ``low`` to ``high``, their unit said once."""
-    return f"{low.split()[0]} to {high}"
+def span(form: str, low: float, high: float) -> str:
+    """From ``low`` to ``high``, their unit said once; one number where they are written alike."""
+    first, last = written(form, low), written(form, high)
+    return last if first == last else f"{first.split()[0]} to {last}"
 
 
 def written(form: str, value: float) -> str:
-    return f"{100 * value:.0f} %" if form == "percent" else form.format(value)
+    if form == "percent":
+        return f"{100 * value:.0f} %"
+    return (f"{value:,.0f}" if value >= 10 else f"{value:.2g}") if form == "short" else form.format(value)
 
 
 def origin(results: Sequence[Result]) -> str:
