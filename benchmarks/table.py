@@ -26,6 +26,8 @@ from forerun.types import DataError
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table:(?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+COUNTS = ("n", "seeds")
+"""What a column may read of the results themselves, beside their metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Column:
 
     head: str
     metric: str
-    """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or "n", the count."""
+    """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or one of `COUNTS`."""
     form: str = "{:g}"
     """How a number is written; "percent" writes shares of the trials, "short" two digits or whole numbers."""
 
@@ -75,8 +77,8 @@ REAL = (
     Column(head="episodes", metric="n"),
 )
 SPEED = (
-    Column(head="forerun", metric="{part}/figure", form="{:,.0f}"),
-    Column(head="naive version, same run", metric="{part}/naive", form="{:,.0f}"),
+    Column(head="forerun", metric="{part}/figure", form="short"),
+    Column(head="naive version, same run", metric="{part}/naive", form="short"),
     Column(head="ratio", metric="{part}/ratio", form="{:.1f}"),
     Column(head="unit", metric="{part}/unit"),
 )
@@ -118,7 +120,9 @@ TABLES = {
         rows=[
             Row(label="frames trained on, end to end", result="speed", part="end_to_end"),
             Row(label="transitions trained on, cached latents", result="speed", part="cached_latents"),
+            Row(label="waiting for data, in the stage that waits most", result="speed", part="data_wait"),
             Row(label="one plan: 64 futures, 4 rounds, 5 ticks", result="speed", part="plan"),
+            Row(label="one decision of the goal policy, no search", result="speed", part="policy"),
         ],
     ),
 }
@@ -144,7 +148,8 @@ def fill(text: str, results: Sequence[Result]) -> str:
 def render(table: Table, results: Sequence[Result]) -> str:
     """Markdown, with where it was measured below; empty if no row has a result."""
     rows = [(row, latest(results, row.result)) for row in table.rows]
-    measured = [(row, found) for row, found in rows if found]
+    figures = [c for c in table.columns if c.metric not in COUNTS]
+    measured = [(row, found) for row, found in rows if any(cell(c, row, found) for c in figures)]
     if not measured:
         return ""
     columns = [c for c in table.columns if any(cell(c, row, found) for row, found in measured)]
