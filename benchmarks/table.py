@@ -82,6 +82,17 @@ SPEED = (
     Column(head="ratio", metric="{part}/ratio", form="{:.1f}"),
     Column(head="unit", metric="{part}/unit"),
 )
+PROBES = (
+    Column(head="linear probe R2", metric="linear/mean", form="{:.2f}"),
+    Column(head="network probe R2", metric="network/mean", form="{:.2f}"),
+    Column(head="seeds", metric="seeds"),
+)
+PLANNERS = (
+    Column(head="moderate", metric="{part}/moderate", form="percent"),
+    Column(head="strict", metric="{part}/strict", form="percent"),
+    Column(head="trials", metric="n"),
+    Column(head="a decision", metric="{part}/ms_per_decision", form="{:.0f} ms"),
+)
 TABLES = {
     "success": Table(
         lead="goals reached",
@@ -123,6 +134,38 @@ TABLES = {
             Row(label="waiting for data, in the stage that waits most", result="speed", part="data_wait"),
             Row(label="one plan: 64 futures, 4 rounds, 5 ticks", result="speed", part="plan"),
             Row(label="one decision of the goal policy, no search", result="speed", part="policy"),
+        ],
+    ),
+    "representation": Table(
+        lead="what shapes the latent",
+        columns=PROBES,
+        rows=[
+            Row(label=label, result=f"representation-{name}")
+            for label, name in (
+                ("untrained: the floor", "untrained"),
+                ("prediction alone", "none"),
+                ("and SIGReg", "sigreg"),
+                ("and variance-covariance", "varcov"),
+                ("and inverse dynamics", "inverse"),
+                ("and redrawing", "redraw"),
+                ("and SIGReg, inverse dynamics", "sigreg-inverse"),
+                ("and all three, as in training", "all"),
+            )
+        ],
+    ),
+    "planners": Table(
+        lead="Push, same models and trials",
+        columns=PLANNERS,
+        rows=[
+            Row(label=label, result="planners", part=part)
+            for label, part in (  # arms as `planners.py` names them
+                ("iCEM from the policy, learned distance", "icem"),
+                ("iCEM from noise", "icem from noise"),
+                ("MPPI from the policy", "mppi"),
+                ("iCEM, distance of latents", "latent cost"),
+                ("policy alone", "policy alone"),
+                ("random moves", "random moves"),
+            )
         ],
     ),
 }
@@ -190,8 +233,8 @@ def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
         return ""
     if isinstance(values[0], str):
         return values[0]
-    if column.metric == "n":
-        return f"{sum(values)}" + (f", {len(values)} seeds" if len(values) > 1 else "")
+    if column.metric in COUNTS:
+        return f"{sum(values)}" + (f", {len(values)} seeds" if column.metric == "n" and values[1:] else "")
     means = [v["estimate"] if isinstance(v, dict) else v for v in values]
     interval = pooled(pairs) if column.form == "percent" else values[0] if len(values) == 1 else None
     estimate = interval["estimate"] if isinstance(interval, dict) else sum(means) / len(means)
@@ -210,8 +253,8 @@ def pooled(pairs: Sequence[tuple[Any, int]]) -> dict[str, float]:
 
 def look_up(result: Result, metric: str) -> Any:
     """The value under keys joined by "/"; None if it is not there."""
-    if metric == "n":
-        return result.n
+    if metric in COUNTS:
+        return result.n if metric == "n" else 1
     value: Any = result.metrics
     for key in metric.split("/"):
         if not isinstance(value, dict) or key not in value:

@@ -147,6 +147,27 @@ def test_the_newest_result_of_a_seed_counts(table: types.ModuleType, tmp_path: P
     assert "90 %" in table.render(table.TABLES["success"], results)
 
 
+def test_the_probes_of_all_seeds_stand_beside_their_floor(table: types.ModuleType, tmp_path: Path) -> None:
+    for name, reads in (("untrained", 0.5), ("sigreg-inverse", 0.9)):
+        for seed in (0, 1):
+            metrics = {probe: {"mean": reads + 0.04 * seed} for probe in ("linear", "network")}
+            write_result(f"representation-{name}", metrics, settings={}, seed=seed, n=9, folder=tmp_path)
+    text = table.render(table.TABLES["representation"], read_results(tmp_path))
+    _, _, floor, trained, *_ = text.splitlines()
+    cells = "0.52 (seeds 0.50 to 0.54) | 0.52 (seeds 0.50 to 0.54) | 2 |"
+    assert floor == f"| untrained: the floor | {cells}"
+    assert trained.endswith("| 0.92 (seeds 0.90 to 0.94) | 0.92 (seeds 0.90 to 0.94) | 2 |")
+
+
+def test_a_row_that_an_older_result_does_not_know_is_left_out(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    plan = {"plan": {"figure": 40.0, "naive": 800.0, "ratio": 20.0, "unit": "ms"}}
+    write_result("speed", plan, settings={}, seed=0, n=15, folder=tmp_path)
+    rows = table.render(table.TABLES["speed"], read_results(tmp_path)).splitlines()[2:-2]
+    assert rows == ["| one plan: 64 futures, 4 rounds, 5 ticks | 40 | 800 | 20.0 | ms |"]
+
+
 def test_a_table_nobody_measured_stays_empty(table: types.ModuleType) -> None:
     empty = "<!-- table:speed -->\n<!-- /table -->"
     assert table.fill(empty, []) == empty
