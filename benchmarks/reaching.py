@@ -3,11 +3,13 @@
 Starts and goals are states of held-out episodes, the goal so many steps after the start; starts that already
 solve their goal are left out. A decision is made at every control step. The planner, the model's own goal
 policy, a policy cloned from pictures, and random actions attempt the very same trials. Stopped anywhere, the
-same command continues; seeds share their recordings.
+same command continues; seeds share their recordings. A folder whose plan.json asks for other play or training
+is refused; trials of another planner or model are redone.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,18 +19,25 @@ import torch
 import tyro
 from rich.console import Console
 
-from forerun.cli.protocol import attempt_goals, clone_floor, play_table, trials_sentence
+from forerun.cli.main import complain
+from forerun.cli.protocol import attempt_goals, clone_floor, play_table, settle, trials_sentence
 from forerun.cli.tables import success_table
 from forerun.cli.train import train_model
 from forerun.control.trials import make_task
 from forerun.data.cache import TickCache
 from forerun.evaluation.demo import DemoPlan
 from forerun.evaluation.results import write_result
+from forerun.types import Error
 
 MIX = ("expert", "noisy", "noisy", "weak", "random")
 """Play of every quality."""
 FAR_TRIALS = 60
 """At each farther goal distance: they take several times as many steps."""
+PLAN = "plan.json"
+PLAY = ("env", "episodes", "steps", "policies")
+"""What of a plan shapes the recordings."""
+TRYING = ("imagine_s", "trials", "offset", "budget", "planner")
+"""What of a plan shapes neither recordings nor training; trials know by themselves what they belong to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +66,26 @@ class Options:
 
 def main(benchmark: Benchmark) -> None:
     """Run one benchmark from the command line."""
-    run(benchmark, tyro.cli(Options, description=benchmark.name))
+    try:
+        run(benchmark, tyro.cli(Options, description=benchmark.name))
+    except Error as error:
+        complain(str(error))
+        sys.exit(2)
 
 
 def run(benchmark: Benchmark, options: Options) -> None:
-    """Record, train, try and write ``benchmarks/results/NAME.seedSEED.*.json``."""
+    """Record, train, try and write ``benchmarks/results/NAME.seedSEED.*.json``.
+
+    Raises:
+        ConfigError: the folders hold recordings or a model of another plan.
+    """
     torch.set_num_threads(1)
     plan, console = benchmark.plan.seeded(options.seed), Console()
-    table = play_table(plan, options.out / benchmark.name, processes=options.processes)
-    folder = options.out / benchmark.name / f"seed{options.seed}"
+    home = options.out / benchmark.name
+    folder = home / f"seed{options.seed}"
+    settle(home, PLAN, {name: getattr(plan, name) for name in PLAY})
+    settle(folder, PLAN, asdict(plan), free=TRYING)
+    table = play_table(plan, home, processes=options.processes)
     minutes = _train(plan, table, folder)
     for offset in dict.fromkeys((plan.offset, *(benchmark.offsets if options.far else ()))):
         farther = replace(plan, offset=offset, budget=2 * offset, trials=FAR_TRIALS)
@@ -74,7 +94,7 @@ def run(benchmark: Benchmark, options: Options) -> None:
 
 def _train(plan: DemoPlan, table: TickCache, folder: Path) -> float | None:
     """The world model, then the floor; minutes of the former, None if it had been interrupted."""
-    began, fresh = time.perf_counter(), not folder.exists()
+    began, fresh = time.perf_counter(), not (folder / "run.json").exists()
     stamp = folder / "minutes.txt"
     if not (folder / "model").is_dir():
         train_model(table, folder, plan.recipe)

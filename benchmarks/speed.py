@@ -2,35 +2,46 @@
 
     python benchmarks/speed.py
 
-Records a little Push play, then times: stage one end to end (against decoding video in every step), the
-dynamics on cached latents (against encoding pictures in every step), and one plan of 64 futures, 4 rounds, 5
-ticks (against imagining the futures one by one). Ratios matter; seconds belong to this machine.
-Writes one JSON.
+Records a little Push play and takes every stage through its first steps with the real trainer, to see how
+long it waits for data. Then times: a step of stage one (against decoding video in every step), a step of the
+dynamics on cached latents (against encoding pictures in every step), one plan of 64 futures, 4 rounds, 5
+ticks (against imagining the futures one by one), and a decision of the goal policy. Ratios matter; seconds
+belong to this machine. Writes one JSON.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
 from forerun.cli.play import record_play
-from forerun.config import model_config
+from forerun.control.agents import WorldModelAgent
 from forerun.data import open_recordings
 from forerun.data.cache import TickCache, build_cache
 from forerun.data.episode import Recordings
 from forerun.evaluation.results import write_result
 from forerun.imagination.planner import Planner, PlannerConfig
-from forerun.stages import DynamicsLearner, LatentTable, RepresentationLearner, fit_scales
-from forerun.teach import observed
+from forerun.stages import DynamicsLearner, LatentTable, RepresentationLearner
+from forerun.teach import STAGES, Recipe, teach
 from forerun.training.learner import Learner
+from forerun.training.trainer import TrainConfig, _optimizer, _update  # a step is timed as it is trained
 from forerun.world_model import WorldModel
+
+LAP = 20
+"""Steps between two lines of a stage's metrics."""
+LAPS = 4
+"""Per stage. The first is not counted: its first batch cannot be made ahead."""
+CONTEXT = 2
+"""Ticks the robot has seen when it plans."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +61,22 @@ class Speed:
             )
             recordings = open_recordings(play)
             cache = build_cache(recordings, Path(scratch) / "cache", tick_s=0.1)
-            metrics = self._measure(recordings, cache)
-        path = write_result(
-            "speed", metrics, settings={"size": "xs", "threads": 1}, seed=self.seed, n=self.repeats
-        )
+            run = Path(scratch) / "run"
+            model = teach(cache, run, _brief(Recipe(seed=self.seed)))
+            metrics = {
+                "data_wait": _data_wait(run),
+                **self._training(model, recordings, cache),
+                **self._planning(model, cache),
+            }
+        settings = {"size": "xs", "threads": 1, "context_ticks": CONTEXT, "data_wait_steps": LAP * (LAPS - 1)}
+        path = write_result("speed", metrics, settings=settings, seed=self.seed, n=self.repeats)
         print(path.read_text())
 
-    def _measure(self, recordings: Recordings, cache: TickCache) -> dict[str, dict[str, float | str]]:
-        model = WorldModel(model_config("xs", observed(cache), cache.specs["action"], cache.tick_s))
-        episodes = np.arange(cache.num_episodes)
-        fit_scales(model, cache, episodes)
+    def _training(self, model: WorldModel, recordings: Recordings, cache: TickCache) -> dict[str, Any]:
+        episodes, recipe = np.arange(cache.num_episodes), Recipe()
         seeing = RepresentationLearner(model, cache, episodes)
         foreseeing = DynamicsLearner(model, LatentTable.encode(model, cache, episodes), episodes)
-        frames, transitions = 3 * 64, 512 * (foreseeing.ticks - 1)
+        see, foresee = _step(seeing, recipe.representation), _step(foreseeing, recipe.dynamics)
         episode = recordings[0]
         camera = next(s for s in episode.streams.values() if s.spec.kind == "video")
 
@@ -70,7 +84,7 @@ class Speed:
             """64 windows of three frames read from the video, as a loader without a cache does."""
             for first in range(64):
                 camera.read(np.array([first, first + 1, first + 30]))
-            _step(seeing)()
+            see()
 
         def encode_then_foresee() -> None:
             rows = foreseeing.sampler.batch(0)[:, None] + np.arange(foreseeing.ticks)
@@ -78,28 +92,24 @@ class Speed:
                 model.encode(
                     {s.name: torch.from_numpy(cache.streams[s.name][rows]) for s in model.config.streams}
                 )
-            _step(foreseeing)()
+            foresee()
 
+        frames, transitions = 3 * 64, 512 * (foreseeing.ticks - 1)
         return {
-            "end_to_end": self._rate(_step(seeing), decode_then_see, frames, "frames/s"),
-            "cached_latents": self._rate(
-                _step(foreseeing), encode_then_foresee, transitions, "transitions/s"
-            ),
-            "plan": self._plan(model),
+            "end_to_end": self._rate(see, decode_then_see, frames, "frames/s"),
+            "cached_latents": self._rate(foresee, encode_then_foresee, transitions, "transitions/s"),
         }
 
     def _rate(
-        self, ours: Callable[[], None], naive: Callable[[], None], items: int, unit: str
-    ) -> dict[str, float | str]:
+        self, ours: Callable[[], object], naive: Callable[[], object], items: int, unit: str
+    ) -> dict[str, Any]:
         fast, slow = _interleaved(ours, naive, self.repeats)
         return {"figure": items / fast, "naive": items / slow, "ratio": slow / fast, "unit": unit}
 
-    def _plan(self, model: WorldModel) -> dict[str, float | str]:
-        model.eval()
-        tokens, width = model.num_tokens, model.config.size.latent_dim
-        state = model.start(torch.randn(1, 1, tokens, width))
-        goal = model.goal(torch.randn(1, tokens, width))
+    def _planning(self, model: WorldModel, cache: TickCache) -> dict[str, Any]:
+        state, goal = _situation(model, cache)
         planner = Planner(model, PlannerConfig(candidates=64, iterations=4, horizon=5))
+        policy = Planner(model, PlannerConfig(method="policy"))
 
         def one_by_one() -> None:
             with torch.inference_mode():
@@ -110,18 +120,47 @@ class Speed:
                     model.distance(imagined, goal)
 
         fast, slow = _interleaved(lambda: planner.plan(state, goal), one_by_one, self.repeats)
-        return {"figure": 1e3 * fast, "naive": 1e3 * slow, "ratio": slow / fast, "unit": "ms"}
+        at_once, _ = _interleaved(lambda: policy.plan(state, goal), lambda: None, self.repeats)
+        return {
+            "plan": {"figure": 1e3 * fast, "naive": 1e3 * slow, "ratio": slow / fast, "unit": "ms"},
+            "policy": {"figure": 1e3 * at_once, "unit": "ms"},
+        }
 
 
-def _step(learner: Learner) -> Callable[[], None]:
-    """One whole training step: batch, loss, gradients, update."""
-    optimizer = torch.optim.AdamW([p for p in learner.module.parameters() if p.requires_grad], 1e-4)
+def _brief(recipe: Recipe) -> Recipe:
+    """Every stage as it begins."""
+    brief = {stage: replace(getattr(recipe, stage), steps=LAP * LAPS, log_every=LAP) for stage in STAGES}
+    return replace(recipe, **brief)
 
-    def step() -> None:
-        losses = learner.loss(learner.batch(0))
-        optimizer.zero_grad()
-        losses["total"].backward()
-        optimizer.step()
+
+def _data_wait(run: Path) -> dict[str, Any]:
+    """Per cent of its time that the trainer waits for batches, as it logs it: the worst stage and each."""
+    stages = {}
+    for stage in STAGES:
+        lines = (run / stage / "metrics.jsonl").read_text().splitlines()
+        laps = [json.loads(line)["data_wait"] for line in lines][1:]
+        stages[stage] = 100 * float(np.mean(laps))
+    return {"figure": max(stages.values()), "unit": "% of the time", "stages": stages}
+
+
+def _situation(model: WorldModel, cache: TickCache) -> tuple[Any, torch.Tensor]:
+    """A state in which the robot has seen `CONTEXT` ticks, as in control, and a goal later in its episode."""
+    row, later = (
+        {s.name: np.array(cache.streams[s.name][[tick]]) for s in model.config.streams} for tick in (0, 25)
+    )
+    agent = WorldModelAgent(model)
+    agent.begin(row, later)
+    for tick in range(CONTEXT):
+        agent.act({name: np.array(cache.streams[name][[tick]]) for name in row})
+    return agent.state, agent.goal
+
+
+def _step(learner: Learner, config: TrainConfig) -> Callable[[], object]:
+    """One whole training step of the trainer: batch, loss, gradients clipped, fused update."""
+    optimizer = _optimizer(learner.module.train(), config)
+
+    def step() -> object:
+        return _update(learner, optimizer, learner.batch(0), config, config.warmup)
 
     return step
 

@@ -5,12 +5,14 @@
     python benchmarks/table.py            rewrites README.md
     python benchmarks/table.py --check    exit code 1 if README.md is not what the results say
 
-A table holds a row for each entry below that has a result; of several results with one name and seed the
-newest counts, and several seeds make one row. Without any result the space between the markers is empty.
+A table holds a row for each entry below that has a result. Seeds make one row if their settings and data are
+equal; of several such groups the newest counts, and in it the newest result of each seed. Shares of trials
+are pooled over the seeds into one Wilson interval. Without any result the space between the markers is empty.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -19,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from forerun.evaluation.results import Result, read_results
+from forerun.evaluation.stats import wilson
 from forerun.types import DataError
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table:(?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+COUNTS = ("n", "seeds")
+"""What a column may read of the results themselves, beside their metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +36,9 @@ class Column:
 
     head: str
     metric: str
-    """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or "n", the count."""
+    """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or one of `COUNTS`."""
     form: str = "{:g}"
-    """How a number is written; "percent" writes shares."""
+    """How a number is written; "percent" writes shares of the trials, "short" two digits or whole numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +77,21 @@ REAL = (
     Column(head="episodes", metric="n"),
 )
 SPEED = (
-    Column(head="forerun", metric="{part}/figure", form="{:,.0f}"),
-    Column(head="naive version, same run", metric="{part}/naive", form="{:,.0f}"),
+    Column(head="forerun", metric="{part}/figure", form="short"),
+    Column(head="naive version, same run", metric="{part}/naive", form="short"),
     Column(head="ratio", metric="{part}/ratio", form="{:.1f}"),
     Column(head="unit", metric="{part}/unit"),
+)
+PROBES = (
+    Column(head="linear probe R2", metric="linear/mean", form="{:.2f}"),
+    Column(head="network probe R2", metric="network/mean", form="{:.2f}"),
+    Column(head="seeds", metric="seeds"),
+)
+PLANNERS = (
+    Column(head="moderate", metric="{part}/moderate", form="percent"),
+    Column(head="strict", metric="{part}/strict", form="percent"),
+    Column(head="trials", metric="n"),
+    Column(head="a decision", metric="{part}/ms_per_decision", form="{:.0f} ms"),
 )
 TABLES = {
     "success": Table(
@@ -115,7 +131,41 @@ TABLES = {
         rows=[
             Row(label="frames trained on, end to end", result="speed", part="end_to_end"),
             Row(label="transitions trained on, cached latents", result="speed", part="cached_latents"),
+            Row(label="waiting for data, in the stage that waits most", result="speed", part="data_wait"),
             Row(label="one plan: 64 futures, 4 rounds, 5 ticks", result="speed", part="plan"),
+            Row(label="one decision of the goal policy, no search", result="speed", part="policy"),
+        ],
+    ),
+    "representation": Table(
+        lead="what shapes the latent",
+        columns=PROBES,
+        rows=[
+            Row(label=label, result=f"representation-{name}")
+            for label, name in (
+                ("untrained: the floor", "untrained"),
+                ("prediction alone", "none"),
+                ("and SIGReg", "sigreg"),
+                ("and variance-covariance", "varcov"),
+                ("and inverse dynamics", "inverse"),
+                ("and redrawing", "redraw"),
+                ("and SIGReg, inverse dynamics", "sigreg-inverse"),
+                ("and all three, as in training", "all"),
+            )
+        ],
+    ),
+    "planners": Table(
+        lead="Push, same models and trials",
+        columns=PLANNERS,
+        rows=[
+            Row(label=label, result="planners", part=part)
+            for label, part in (  # arms as `planners.py` names them
+                ("iCEM from the policy, learned distance", "icem"),
+                ("iCEM from noise", "icem from noise"),
+                ("MPPI from the policy", "mppi"),
+                ("iCEM, distance of latents", "latent cost"),
+                ("policy alone", "policy alone"),
+                ("random moves", "random moves"),
+            )
         ],
     ),
 }
@@ -141,7 +191,8 @@ def fill(text: str, results: Sequence[Result]) -> str:
 def render(table: Table, results: Sequence[Result]) -> str:
     """Markdown, with where it was measured below; empty if no row has a result."""
     rows = [(row, latest(results, row.result)) for row in table.rows]
-    measured = [(row, found) for row, found in rows if found]
+    figures = [c for c in table.columns if c.metric not in COUNTS]
+    measured = [(row, found) for row, found in rows if any(cell(c, row, found) for c in figures)]
     if not measured:
         return ""
     columns = [c for c in table.columns if any(cell(c, row, found) for row, found in measured)]
@@ -155,39 +206,55 @@ def render(table: Table, results: Sequence[Result]) -> str:
 
 
 def latest(results: Sequence[Result], name: str) -> list[Result]:
-    """The newest result of every seed."""
-    newest = {result.seed: result for result in results if result.name == name}  # in order of time
+    """The newest result of every seed, of those that share settings and data with the newest of all."""
+    found = [result for result in results if result.name == name]  # in order of time
+    newest = {result.seed: result for result in found if circumstances(result) == circumstances(found[-1])}
     return [newest[seed] for seed in sorted(newest)]
 
 
+def circumstances(result: Result) -> str:
+    """What must agree for results of several seeds to make one row."""
+    return json.dumps([seedless(result.settings), result.data_hash], sort_keys=True)
+
+
+def seedless(settings: Any) -> Any:
+    """The settings without any seed in them, however deep."""
+    if isinstance(settings, dict):
+        return {key: seedless(value) for key, value in settings.items() if key != "seed"}
+    return [seedless(value) for value in settings] if isinstance(settings, list) else settings
+
+
 def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
-    """One figure: with its interval from one seed, or the mean and the range of several."""
-    values = [
-        value for r in results if (value := look_up(r, column.metric.format(part=row.part))) is not None
-    ]
+    """One figure: its interval where it has one, and the range over seeds where there are several."""
+    metric = column.metric.format(part=row.part)
+    pairs = [(value, r.n) for r in results if (value := look_up(r, metric)) is not None]
+    values = [value for value, _ in pairs]
     if not values:
         return ""
     if isinstance(values[0], str):
         return values[0]
-    if column.metric == "n":
-        return f"{sum(values)}"
+    if column.metric in COUNTS:
+        return f"{sum(values)}" + (f", {len(values)} seeds" if column.metric == "n" and values[1:] else "")
     means = [v["estimate"] if isinstance(v, dict) else v for v in values]
-    text = written(column.form, sum(means) / len(means))
+    interval = pooled(pairs) if column.form == "percent" else values[0] if len(values) == 1 else None
+    estimate = interval["estimate"] if isinstance(interval, dict) else sum(means) / len(means)
+    notes = [span(column.form, interval["low"], interval["high"])] if isinstance(interval, dict) else []
     if len(values) > 1:
-        low, high = written(column.form, min(means)), written(column.form, max(means))
-        if low == high:
-            return f"{text} ({len(values)} seeds)"
-        return f"{text} ({span(low, high)}, {len(values)} seeds)"
-    if isinstance(values[0], dict):
-        low, high = (written(column.form, values[0][end]) for end in ("low", "high"))
-        return f"{text} ({span(low, high)})"
-    return text
+        alike = written(column.form, min(means)) == written(column.form, max(means))
+        notes.append(("each seed " if alike else "seeds ") + span(column.form, min(means), max(means)))
+    return written(column.form, estimate) + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def pooled(pairs: Sequence[tuple[Any, int]]) -> dict[str, float]:
+    """One Wilson interval of the shares of several results, each of so many trials."""
+    reached = sum(round(share["estimate"] * n) for share, n in pairs)
+    return wilson(reached, sum(n for _, n in pairs))._asdict()
 
 
 def look_up(result: Result, metric: str) -> Any:
     """The value under keys joined by "/"; None if it is not there."""
-    if metric == "n":
-        return result.n
+    if metric in COUNTS:
+        return result.n if metric == "n" else 1
     value: Any = result.metrics
     for key in metric.split("/"):
         if not isinstance(value, dict) or key not in value:
@@ -196,13 +263,16 @@ def look_up(result: Result, metric: str) -> Any:
     return value
 
 
-def span(low: str, high: str) -> str:
-    """From ``low`` to ``high``, their unit said once."""
-    return f"{low.split()[0]} to {high}"
+def span(form: str, low: float, high: float) -> str:
+    """From ``low`` to ``high``, their unit said once; one number where they are written alike."""
+    first, last = written(form, low), written(form, high)
+    return last if first == last else f"{first.split()[0]} to {last}"
 
 
 def written(form: str, value: float) -> str:
-    return f"{100 * value:.0f} %" if form == "percent" else form.format(value)
+    if form == "percent":
+        return f"{100 * value:.0f} %"
+    return (f"{value:,.0f}" if value >= 10 else f"{value:.2g}") if form == "short" else form.format(value)
 
 
 def origin(results: Sequence[Result]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import torch
 
 from forerun.cli.main import main
 from forerun.cli.play import record_play
+from forerun.cli.protocol import settle
 from forerun.config import model_config
 from forerun.control.trials import make_task, sampled_trials
 from forerun.data import open_recordings
@@ -20,7 +24,7 @@ from forerun.evaluation.demo import DemoPlan
 from forerun.evaluation.floors import ClonedPolicy
 from forerun.evaluation.workers import helpers
 from forerun.imagination.planner import PlannerConfig
-from forerun.types import DataError, Error
+from forerun.types import ConfigError, DataError, Error, StorageError
 from forerun.world_model import WorldModel
 
 ENV = "forerun/TwoRoom-v0"
@@ -84,6 +88,43 @@ def test_everybody_plays_every_trial_once_and_what_is_done_is_kept(contest: Cont
         np.testing.assert_array_equal(ours.moderate, theirs.moderate)
 
 
+def test_another_planner_or_model_plays_its_trials_anew(contest: Contest, tmp_path: Path) -> None:
+    trials = sampled_trials(make_task(ENV), count=TRIALS, seed=0)
+    other = tmp_path / "model"
+    shutil.copytree(contest.model, other)
+    assert replace(contest, model=other).key(trials) == contest.key(trials)  # the same weights elsewhere
+    WorldModel.from_pretrained(other).apply(shake).save_pretrained(other)
+    changed = [
+        contest.key(trials[:-1]),
+        replace(contest, planner=replace(contest.planner, iterations=2)).key(trials),
+        replace(contest, model=other).key(trials),
+    ]
+    assert len({contest.key(trials), *changed}) == 4
+    hold(contest, trials, tmp_path / "trials", processes=1)
+    before = {p.name: p.read_text() for p in (tmp_path / "trials").glob("*.json")}
+    hold(replace(contest, model=other), trials, tmp_path / "trials", processes=1)
+    after = {p.name: p.read_text() for p in (tmp_path / "trials").glob("*.json")}
+    assert after.keys() == before.keys()
+    assert all(after[name] != before[name] for name in before)
+
+
+def shake(module: torch.nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        parameter.data.add_(0.1)
+
+
+def test_a_folder_is_refused_to_another_plan(tmp_path: Path) -> None:
+    plan = {"episodes": 300, "recipe": {"window": 6, "seed": 0}, "trials": 200}
+    settle(tmp_path / "a", "plan.json", plan, free=["trials"])
+    settle(tmp_path / "a", "plan.json", plan | {"trials": 20}, free=["trials"])  # shapes nothing that is kept
+    with pytest.raises(ConfigError, match=r"recipe\.window was 6, is 8\. .*--out, or delete"):
+        settle(tmp_path / "a", "plan.json", plan | {"recipe": {"window": 8, "seed": 0}}, free=["trials"])
+    assert json.loads((tmp_path / "a" / "plan.json").read_text()) == plan | {"trials": 20}
+    (tmp_path / "b" / "model").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"no plan\.json"):  # who knows how it was trained
+        settle(tmp_path / "b", "plan.json", plan)
+
+
 def test_films_that_cannot_be_read_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "films.npz").write_bytes(b"cut short")
     with pytest.raises(DataError, match="run the same command again"):
@@ -126,4 +167,5 @@ def test_the_quick_demo_ends_with_a_report_and_can_be_called_again(
         assert f"Open {tmp_path / 'demo' / 'report.html'}" in " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "goals it had never seen" in page
+    assert len(list((tmp_path / "demo" / "results").glob("*.json"))) == 1  # the second call measured nothing
     assert main(["demo", "--quick", "--seed", "1", "--out", str(tmp_path / "demo")]) == 2

@@ -80,11 +80,15 @@ def table(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return importlib.import_module("table")
 
 
-def measured(folder: Path, name: str, *, reached: int = 17, seed: int = 0) -> list[Result]:
+def measured(
+    folder: Path, name: str, *, reached: int = 17, seed: int = 0, steps: int = 9, data: str = "abc"
+) -> list[Result]:
     agents = {"planner": reached, "random moves": 1}
     metrics: dict = {agent: {"moderate": wilson(k, 20)} for agent, k in agents.items()}
     metrics["planner"]["ms_per_decision"] = 21.4
-    write_result(name, metrics, settings={}, seed=seed, n=20, folder=folder, command="forerun demo")
+    settings = {"plan": {"steps": steps, "recipe": {"seed": seed}}}
+    about = {"seed": seed, "n": 20, "data_hash": data, "command": "forerun demo"}
+    write_result(name, metrics, settings=settings, **about, folder=folder)
     return read_results(folder)
 
 
@@ -109,12 +113,30 @@ def test_a_table_shows_intervals_floors_and_where_it_was_measured(
     assert "cores; commit" in text
 
 
-def test_several_seeds_make_one_row_with_their_range(table: types.ModuleType, tmp_path: Path) -> None:
+def test_the_trials_of_all_seeds_make_one_interval_beside_the_range(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
     for seed, reached in enumerate((16, 18, 20)):
         results = measured(tmp_path, "demo", reached=reached, seed=seed)
+    low, high = (f"{100 * end:.0f}" for end in wilson(54, 60)[1:])
     text = table.render(table.TABLES["success"], results)
-    assert "90 % (80 to 100 %, 3 seeds)" in text
-    assert "| 60 |" in text
+    assert f"| 90 % ({low} to {high} %; seeds 80 to 100 %) |" in text
+    assert "; each seed 5 %)" in text
+    assert "| 60, 3 seeds |" in text
+    assert "| 21 ms (each seed 21 ms) |" in text
+
+
+@pytest.mark.parametrize("other", [{"steps": 8}, {"data": "abd"}])
+def test_only_seeds_of_equal_settings_and_data_make_one_row(
+    table: types.ModuleType, tmp_path: Path, other: dict
+) -> None:
+    for seed in (0, 1):
+        measured(tmp_path, "demo", reached=2, seed=seed, **other)
+    for old in tmp_path.glob("*.json"):
+        old.write_text(old.read_text().replace('"finished": "2', '"finished": "1'))
+    text = table.render(table.TABLES["success"], measured(tmp_path, "demo", reached=17))
+    assert "| 85 % (64 to 95 %) |" in text
+    assert "| 20 |" in text
 
 
 def test_the_newest_result_of_a_seed_counts(table: types.ModuleType, tmp_path: Path) -> None:
@@ -123,6 +145,27 @@ def test_the_newest_result_of_a_seed_counts(table: types.ModuleType, tmp_path: P
     old.write_text(old.read_text().replace('"finished": "2', '"finished": "1'))
     results = measured(tmp_path, "demo", reached=18)
     assert "90 %" in table.render(table.TABLES["success"], results)
+
+
+def test_the_probes_of_all_seeds_stand_beside_their_floor(table: types.ModuleType, tmp_path: Path) -> None:
+    for name, reads in (("untrained", 0.5), ("sigreg-inverse", 0.9)):
+        for seed in (0, 1):
+            metrics = {probe: {"mean": reads + 0.04 * seed} for probe in ("linear", "network")}
+            write_result(f"representation-{name}", metrics, settings={}, seed=seed, n=9, folder=tmp_path)
+    text = table.render(table.TABLES["representation"], read_results(tmp_path))
+    _, _, floor, trained, *_ = text.splitlines()
+    cells = "0.52 (seeds 0.50 to 0.54) | 0.52 (seeds 0.50 to 0.54) | 2 |"
+    assert floor == f"| untrained: the floor | {cells}"
+    assert trained.endswith("| 0.92 (seeds 0.90 to 0.94) | 0.92 (seeds 0.90 to 0.94) | 2 |")
+
+
+def test_a_row_that_an_older_result_does_not_know_is_left_out(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    plan = {"plan": {"figure": 40.0, "naive": 800.0, "ratio": 20.0, "unit": "ms"}}
+    write_result("speed", plan, settings={}, seed=0, n=15, folder=tmp_path)
+    rows = table.render(table.TABLES["speed"], read_results(tmp_path)).splitlines()[2:-2]
+    assert rows == ["| one plan: 64 futures, 4 rounds, 5 ticks | 40 | 800 | 20.0 | ms |"]
 
 
 def test_a_table_nobody_measured_stays_empty(table: types.ModuleType) -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from forerun.checkpoint import write_text
 from forerun.cli.imagine import error_curve
-from forerun.cli.protocol import attempt_goals, clone_floor, play_table, trials_sentence
-from forerun.cli.runs import claim, open_run
+from forerun.cli.protocol import attempt_goals, clone_floor, play_table, settle, trials_sentence
+from forerun.cli.runs import open_run
 from forerun.cli.tables import prediction_table, success_table
 from forerun.cli.train import measured, set_threads, train_model
 from forerun.data import open_recordings
@@ -26,7 +26,6 @@ from forerun.evaluation.demo import DemoPlan, write_report
 from forerun.evaluation.errors import Prediction
 from forerun.evaluation.results import write_result
 from forerun.evaluation.tally import Tally
-from forerun.types import ConfigError
 
 PLAN = "demo.json"
 
@@ -52,8 +51,7 @@ class Demo:
         plan = DemoPlan().seeded(self.seed)
         plan = plan.quick() if self.quick else plan
         report = self.out / "report.html"
-        claim(self.out, PLAN)
-        self._settle(plan)
+        settle(self.out, PLAN, {"quick": self.quick, "seed": self.seed, "plan": asdict(plan)})
         set_threads(None)
         with self._part("record", f"recording {plan.episodes} episodes of a robot at play", console):
             cache = self._record(plan)
@@ -67,6 +65,7 @@ class Demo:
         with self._part("plan", f"reaching {plan.trials} goals, with floors beside the planner", console):
             tallies = attempt_goals(plan, cache, self.out / "run", self.out / "trials")
         console.print(success_table(tallies, 1 / plan.tick_s, trials_sentence(plan)))
+        self._keep(plan, cache, tallies)
         if not report.is_file():
             self._report(plan, cache, found, tallies, report)
         seconds = self._seconds()
@@ -74,21 +73,6 @@ class Demo:
         console.print(f"{sum(seconds.values()) / 60:.1f} minutes: {took}\n", highlight=False)
         console.print(f"Open {report}", highlight=False)
         return 0
-
-    def _settle(self, plan: DemoPlan) -> None:
-        """Remember what this folder is for; ConfigError if an earlier call had other settings."""
-        wanted = json.loads(json.dumps({"quick": self.quick, "seed": self.seed, "plan": asdict(plan)}))
-        path = self.out / PLAN
-        if not path.is_file():
-            write_text(path, json.dumps(wanted, indent=1))
-            return
-        before = json.loads(path.read_text())
-        if before != wanted:
-            changed = [key for key in wanted if before.get(key) != wanted[key]]
-            raise ConfigError(
-                f"--out holds a demo with another {' and '.join(changed)}; repeat its settings to continue "
-                f"it, or choose another --out. Path: {self.out}"
-            )
 
     @contextmanager
     def _part(self, name: str, about: str, console: Console) -> Iterator[None]:
@@ -145,6 +129,12 @@ class Demo:
             films=read_films(self.out / "trials"),
             seed=self.seed,
         )
+
+    def _keep(self, plan: DemoPlan, cache: TickCache, tallies: list[Tally]) -> None:
+        """The figures as JSON, once, and before the page: what a kill then costs can be made again."""
+        folder = self.out / "results"
+        if any(folder.glob("*.json")):
+            return
         write_result(
             "demo-quick" if self.quick else "demo",
             {
@@ -156,5 +146,5 @@ class Demo:
             seed=self.seed,
             n=plan.trials,
             data_hash=cache.hash,
-            folder=self.out / "results",
+            folder=folder,
         )

@@ -5,13 +5,16 @@ The seed of training, floor, trials and search is that of the plan's recipe.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from forerun.checkpoint import write_text
 from forerun.cli.control import trial_bars
 from forerun.cli.data import DataPolicy, progress_bar
 from forerun.cli.play import record_play
-from forerun.cli.runs import open_run
+from forerun.cli.runs import claim, open_run
 from forerun.config import model_config
 from forerun.control.trials import make_task, recorded_trials
 from forerun.data import open_recordings
@@ -22,6 +25,42 @@ from forerun.evaluation.demo import DemoPlan
 from forerun.evaluation.floors import clone, equal_pictures
 from forerun.evaluation.tally import Tally
 from forerun.teach import observed
+from forerun.types import ConfigError
+
+
+def settle(folder: Path, marker: str, plan: Mapping[str, Any], *, free: Collection[str] = ()) -> None:
+    """Remember in ``folder/marker`` what the folder is for, so that no other plan passes off what it holds.
+
+    Args:
+        plan: as JSON; those of its entries that are named in ``free`` may differ from call to call.
+
+    Raises:
+        ConfigError: an earlier call had another plan.
+        StorageError: the folder holds other things and no ``marker``, or cannot be written.
+    """
+    claim(folder, marker)
+    wanted, path = json.loads(json.dumps(plan)), folder / marker
+    before = json.loads(path.read_text()) if path.is_file() else wanted
+    fixed, was = ({k: v for k, v in values.items() if k not in free} for values in (wanted, before))
+    changed = list(_changes(was, fixed))
+    if changed:
+        more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
+        raise ConfigError(
+            f"this folder holds work of another plan: {'; '.join(changed[:4])}{more}. Go back to its "
+            "settings to continue it, choose another folder with --out, or delete this one. Path: "
+            f"{folder}"
+        )
+    if not path.is_file() or before != wanted:
+        write_text(path, json.dumps(wanted, indent=1))
+
+
+def _changes(was: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Every setting that differs, by its full name."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted(was.keys() | now.keys()):
+            yield from _changes(was.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif was != now:
+        yield f"{name} was {was}, is {now}"
 
 
 def play_table(plan: DemoPlan, home: Path, *, seed: int = 0, processes: int | None = None) -> TickCache:

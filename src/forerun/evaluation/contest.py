@@ -1,7 +1,8 @@
 """Agents side by side on the same trials, spread over processes; what is finished is kept.
 
 Trials go in groups, and a group's search noise and random actions are seeded by the group, so the figures do
-not depend on how many processes there are.
+not depend on how many processes there are. What is kept says which contest it belongs to: with other
+settings, trials or weights it is done again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +22,7 @@ import torch
 from forerun.checkpoint import write_text
 from forerun.control.agents import RandomAgent, WorldModelAgent
 from forerun.control.trials import Agent, Outcome, Trial, decision_times, make_task, run_trials
+from forerun.data.fingerprint import digest
 from forerun.evaluation.floors import ClonedPolicy, CloningAgent
 from forerun.evaluation.report import Attempt
 from forerun.evaluation.tally import Tally, attempts
@@ -53,6 +55,16 @@ class Contest:
     def contestants(self) -> list[Contestant]:
         everybody: tuple[Contestant, ...] = get_args(Contestant)
         return [name for name in everybody if self.cloned is not None or name != "cloned policy"]
+
+    def key(self, trials: Sequence[Trial]) -> str:
+        """A short hash of all that shapes the outcomes: settings, trials, weights of the contestants."""
+        settings = asdict(self) | {"model": "", "cloned": "", "group": GROUP}  # wherever the models lie
+        parts = [json.dumps(settings, sort_keys=True).encode()]
+        parts += [np.ascontiguousarray(state).tobytes() for t in trials for state in (t.start, t.goal)]
+        for folder in (self.model, self.cloned):
+            files = sorted(folder.iterdir()) if folder is not None else []
+            parts.append(digest(*(file.read_bytes() for file in files)).encode())
+        return digest(*parts)
 
     def agent(self, name: Contestant, seed: int) -> Agent:
         """A contestant, fresh, in this process."""
@@ -87,23 +99,25 @@ def hold(
 
     Args:
         folder: gets one JSON per contestant and group as they finish, and ``films.npz``; what lies there
-            from an earlier, interrupted call is not run again.
+            from an earlier, interrupted call of the same contest is not run again.
         processes: one per core, at most two, by default.
         progress: called with (contestant, trials done, trials in all).
     """
     groups = [list(trials[i : i + GROUP]) for i in range(0, len(trials), GROUP)]
+    key = contest.key(trials)
     done = dict.fromkeys(contest.contestants(), 0)
     missing = []
     for name in contest.contestants():
         for number, group in enumerate(groups):
-            if _kept(folder, name, number).is_file():
+            if _read(_kept(folder, name, f"{number:02d}"), key):
                 done[name] += len(group)
             else:
                 missing.append((name, number))
     if missing:
         with helpers(processes or min(2, cores())) as pool:
             jobs = {
-                pool.submit(_attempt, contest, name, n, groups[n], folder): (name, n) for name, n in missing
+                pool.submit(_attempt, contest, name, n, groups[n], folder, key): (name, n)
+                for name, n in missing
             }
             for job in as_completed(jobs):
                 job.result()
@@ -111,14 +125,22 @@ def hold(
                 done[name] += len(groups[number])
                 if progress is not None:
                     progress(name, done[name], len(trials))
-    return [_count(contest, name, groups, folder) for name in contest.contestants()]
+    return [_count(contest, name, groups, folder, key) for name in contest.contestants()]
 
 
-def _kept(folder: Path, name: str, group: int) -> Path:
-    return folder / f"{name.replace(' ', '-')}-{group:02d}.json"
+def _kept(folder: Path, name: str, what: str) -> Path:
+    return folder / f"{name.replace(' ', '-')}-{what}.json"
 
 
-def _attempt(contest: Contest, name: Contestant, number: int, group: list[Trial], folder: Path) -> None:
+def _read(path: Path, key: str) -> dict[str, Any]:
+    """What is kept there of the contest with this key; empty if it is of another, or nothing is."""
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return found if found.get("contest") == key else {}
+
+
+def _attempt(
+    contest: Contest, name: Contestant, number: int, group: list[Trial], folder: Path, key: str
+) -> None:
     """One group of one contestant, in a process of its own; writes what came of it."""
     torch.set_num_threads(1)
     films = FILMED if name == "planner" and number == 0 else 0
@@ -127,11 +149,12 @@ def _attempt(contest: Contest, name: Contestant, number: int, group: list[Trial]
     if films:
         _keep_films(folder, outcomes, 1 / make_task(contest.env).control_hz)
     found = {
+        "contest": key,
         "moderate": [o.moderate for o in outcomes],
         "strict": [o.strict for o in outcomes],
         "steps": [o.steps for o in outcomes],
     }
-    write_text(_kept(folder, name, number), json.dumps(found))
+    write_text(_kept(folder, name, f"{number:02d}"), json.dumps(found))
 
 
 def _keep_films(folder: Path, outcomes: Sequence[Outcome], tick_s: float) -> None:
@@ -168,9 +191,9 @@ def read_films(folder: Path) -> list[Attempt]:
         ) from cause
 
 
-def _count(contest: Contest, name: Contestant, groups: list[list[Trial]], folder: Path) -> Tally:
-    found = [json.loads(_kept(folder, name, n).read_text()) for n in range(len(groups))]
-    ms = None if name == "random moves" else _milliseconds(contest, name, groups[0], folder)
+def _count(contest: Contest, name: Contestant, groups: list[list[Trial]], folder: Path, key: str) -> Tally:
+    found = [_read(_kept(folder, name, f"{n:02d}"), key) for n in range(len(groups))]
+    ms = None if name == "random moves" else _milliseconds(contest, name, groups[0], folder, key)
     return Tally(
         name=name,
         moderate=np.concatenate([np.asarray(f["moderate"]) for f in found]),
@@ -180,10 +203,10 @@ def _count(contest: Contest, name: Contestant, groups: list[list[Trial]], folder
     )
 
 
-def _milliseconds(contest: Contest, name: Contestant, trials: list[Trial], folder: Path) -> float:
+def _milliseconds(contest: Contest, name: Contestant, trials: list[Trial], folder: Path, key: str) -> float:
     """Median wall-clock of a decision with nothing else running; measured once and kept."""
-    path = folder / f"{name.replace(' ', '-')}-ms.json"
-    if not path.is_file():
+    path = _kept(folder, name, "ms")
+    if not _read(path, key):
         times = decision_times(contest.env, trials, contest.agent(name, contest.seed))
-        write_text(path, json.dumps({"seconds": times.tolist()}))
-    return 1000 * float(np.median(json.loads(path.read_text())["seconds"]))
+        write_text(path, json.dumps({"contest": key, "seconds": times.tolist()}))
+    return 1000 * float(np.median(_read(path, key)["seconds"]))
