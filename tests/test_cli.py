@@ -22,7 +22,7 @@ SURFACE = {
     "data inspect": 4,
     "data doctor": 4,
     "data convert": 8,
-    "data record": 8,
+    "data record": 9,
     "train": 13,
     "imagine": 9,
     "control": 14,

@@ -217,6 +217,11 @@ def test_a_folder_that_is_no_data_set_is_one_fault(tmp_path: Path) -> None:
     assert not report.sound
 
 
+def test_a_path_where_nothing_is_is_no_set_with_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'nowhere' does not exist"):
+        run(["doctor", str(tmp_path / "nowhere")])
+
+
 def moving(seed: int, lag: int = 3, **changed: Any) -> Episode:
     """State follows the action by ``lag`` samples."""
     path = np.cumsum(np.random.default_rng(seed).normal(size=(LONG + 2 * MAX_LAG, 2)), axis=0).astype(

@@ -15,7 +15,7 @@ from forerun.cli.data import run
 from forerun.data import Episode, Recordings, open_recordings, write_lerobot
 from forerun.data.contact_sheet import contact_sheet
 from forerun.data.inspect import Summary, readable, summary
-from forerun.types import DataError, StorageError
+from forerun.types import ConfigError, DataError, StorageError
 from sample_recordings import CAMERA, episode, make_v21, real, stream
 
 
@@ -114,6 +114,35 @@ def test_the_command_line_prints_and_draws(tmp_path: Path, capsys: Any) -> None:
     assert run(["inspect", str(tmp_path / "set"), "--sheet", str(tmp_path / "sheet.png")]) == 0
     assert "observation.state" in capsys.readouterr().out
     assert (tmp_path / "sheet.png").is_file()
+
+
+@pytest.mark.parametrize("episodes", ["-3", "0"])
+def test_a_contact_sheet_of_no_episode_is_refused(tmp_path: Path, episodes: str) -> None:
+    with pytest.raises(ConfigError, match=f"--episodes {episodes} .* at least 1 episode"):
+        run(["inspect", str(make_v21(tmp_path / "set")), "--episodes", episodes])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--fps", "0"), "clock of 0 Hz .* a positive rate"),
+        (("--fps", "-2"), "clock of -2 Hz .* a positive rate"),
+        (("--crf", "999"), r"crf is 999; libx264 takes 0 \(best\) to 51"),
+        (("--crf", "64", "--codec", "libsvtav1"), r"crf is 64; libsvtav1 takes 0 \(best\) to 63"),
+    ],
+)
+def test_a_rate_or_quality_out_of_range_is_refused(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    folder = make_v21(tmp_path / "set")
+    with pytest.raises(ConfigError, match=says):
+        run(["convert", str(folder), str(tmp_path / "out"), *words])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_names_what_goes_where(capsys: Any) -> None:
+    for words, usage in {"convert": "DATA OUT", "record": "ENV OUT", "doctor": "DATA"}.items():
+        with pytest.raises(SystemExit):
+            run([words, "--help"])
+        assert usage in " ".join(capsys.readouterr().out.split("Example")[0].split())
 
 
 def test_converting_from_the_command_line_states_units_and_keeps_clocks(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 
 import numpy as np
 import pytest
 
 from forerun.data import Recordings, align, open_recordings, write_lerobot, write_video
+from forerun.data import manifest as documented
 from forerun.data.folder import VIDEO_STREAM
 from sample_recordings import FPS, HEIGHT, WIDTH, clip, frame_numbers, make_v21, real
 
@@ -216,6 +219,32 @@ def test_episodes_may_share_files_by_rows_and_templates(tmp_path):
         for e in open_recordings(tmp_path)
     ]
     assert found == [([0, 1, 2], [0, 2, 4]), ([3, 4, 5], [6, 8, 10])]
+
+
+def test_the_example_in_the_manifests_documentation_reads_a_folder(tmp_path):
+    text = documented.__doc__ or ""
+    page = textwrap.dedent(re.findall(r"^    \{$.*?^    \}$", text, re.DOTALL | re.MULTILINE)[0])
+    (tmp_path / "forerun.json").write_text(page)
+    for name in ("run_01", "run_02"):
+        (tmp_path / name).mkdir()
+        write_video(tmp_path / name / "cam.mp4", clip(6), FPS)
+        rows = "".join(f"{7 + 2 * k},{k},0,-1\n" for k in range(600))
+        (tmp_path / name / "ft.csv").write_text("stamp_ms,Fx,Fy,Fz\n" + rows)
+        np.savez(tmp_path / name / "robot.npz", q=np.ones((30, 7)), gains=np.zeros(3))
+    recordings = open_recordings(tmp_path)
+    one, two = recordings
+    assert [(e.name, e.task, e.success) for e in (one, two)] == [
+        ("run_01", "open the drawer", True),
+        ("run_02", "open the drawer", False),
+    ]
+    assert one.metadata == {"operator": "A"}
+    assert [len(e.streams["wrench"]) for e in (one, two)] == [600, 500]
+    wrench = one.streams["wrench"]
+    assert (wrench.spec.unit, wrench.spec.names) == ("N", ("Fx", "Fy", "Fz"))
+    assert np.allclose(wrench.times_s, 0.002 * np.arange(600))
+    assert np.allclose(one.streams["state"].times_s, np.arange(30) / 50)
+    assert len(one.streams["camera"]) == 6
+    assert recordings.notes == ("the wrist camera was unplugged",)
 
 
 def test_a_video_may_take_its_stamps_from_a_table(tmp_path):

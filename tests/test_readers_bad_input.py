@@ -56,6 +56,11 @@ def pickled_array(root: Path) -> None:
     page(root, {"v": {"file": "s.npz", "rate_hz": 10}})
 
 
+def single_value(root: Path, **settings) -> None:
+    np.savez(root / "s.npz", x=np.zeros((4, 2)), mass=0.37)
+    page(root, {"v": {"file": "s.npz", "rate_hz": 10, **settings}})
+
+
 CASES = {
     "nothing there": (lambda r: r.rmdir(), DataError, "nothing at the given path"),
     "empty folder": (lambda r: None, DataError, "found an empty folder. forerun reads LeRobot"),
@@ -138,6 +143,17 @@ CASES = {
     ),
     "uneven columns": (uneven_columns, DataError, r"have \[2, 3\] rows"),
     "no rows": (empty_array, DataError, "has no rows"),
+    "single value": (
+        single_value,
+        DataError,
+        r"'mass' of s\.npz is a single value \(0\.37\); a stream needs",
+    ),
+    "single clock": (lambda r: single_value(r, time="mass", rate_hz=None), DataError, "is a single value"),
+    "no such item": (
+        lambda r: single_value(r, item=4),
+        DataError,
+        r"shape \(4, 2\); .* entry 4 of its first",
+    ),
     "broken npz": (broken_npz, DataError, r"cannot be read as \.npz"),
     "pickled npz": (pickled_array, DataError, r"cannot be read as \.npz"),
     "frames out of step": (
@@ -160,6 +176,16 @@ def test_bad_input_is_told_in_one_paragraph(tmp_path, case):
         open_recordings(root)[0].streams.popitem()[1].read()
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) > 80
+
+
+@pytest.mark.parametrize("name", ["tosses.npz", "run.mcap", "joints.csv", "hostname"])
+def test_a_single_file_that_is_no_video_is_answered_with_what_can_be_read(tmp_path, name):
+    (tmp_path / name).write_text("t,x\n0,1\n")
+    ending = Path(name).suffix or "no ending"
+    with pytest.raises(
+        DataError, match=rf"found 1 file \({ending}\)\. forerun reads LeRobot .* forerun\.json"
+    ):
+        open_recordings(tmp_path / name)
 
 
 def test_a_correction_of_an_unknown_stream_is_refused(tmp_path):

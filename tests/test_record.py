@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -86,6 +87,34 @@ def constant(observation: Any) -> np.ndarray:
 def only(episodes: Iterator[Episode]) -> Episode:
     (episode,) = episodes
     return episode
+
+
+class Lamp(gymnasium.Env):
+    """Draws itself in the gray level of its step, in pictures twice as wide as tall."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_fps": 10, "render_modes": ["rgb_array"]}
+    observation_space = spaces.Box(0, 255, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None, fails: Exception | None = None) -> None:
+        self.render_mode, self.fails = render_mode, fails
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.count += 1
+        return np.full(1, self.count, np.float32), 0.0, self.count == STEPS, False, {}
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        if self.fails:
+            raise self.fails
+        return np.full((24, 48, 3), 20 * self.count, np.uint8)
+
+
+gymnasium.register("test/Lamp-v0", Lamp)
 
 
 def read(episode: Episode, name: str) -> np.ndarray:
@@ -219,6 +248,62 @@ def test_the_command_line_knows_the_tasks_and_their_data_policies(tmp_path: Path
     recordings = open_recordings(tmp_path / "set")
     assert recordings.specs["camera"].shape == (64, 64, 3)
     assert recordings.specs["state"].kind == "privileged"
+
+
+def test_what_an_environment_draws_is_recorded_as_a_square_camera(tmp_path: Path) -> None:
+    words = ["record", "test/Lamp-v0", str(tmp_path / "set"), "--episodes", "1"]
+    assert run([*words, "--camera", "16"]) == 0
+    (back,) = open_recordings(tmp_path / "set")
+    assert back.streams["camera"].spec == StreamSpec(
+        name="camera", kind="video", shape=(16, 16, 3), unit="rgb", rate_hz=10.0
+    )
+    seen = read(back, "camera").mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(seen, 20 * read(back, "observation")[:, 0], atol=3)
+
+
+def test_without_being_asked_nothing_is_drawn(tmp_path: Path) -> None:
+    assert run(["record", "test/Lamp-v0", str(tmp_path / "set"), "--episodes", "1"]) == 0
+    assert "camera" not in open_recordings(tmp_path / "set").specs
+
+
+@pytest.mark.parametrize(
+    ("env", "side", "words"),
+    [
+        (Lamp(), 16, "render_mode=None, so it gives no pictures"),
+        (Lamp("rgb_array"), 4, "4 pixels a side .* 8 to 2048"),
+        (Counter(), 16, "has a stream 'camera' of its own"),
+        (
+            Lamp("rgb_array", gymnasium.error.DependencyNotInstalled("pygame is not installed")),
+            16,
+            "Lamp cannot draw itself: pygame is not installed. Install",
+        ),
+    ],
+)
+def test_a_camera_that_cannot_be_is_explained(env: gymnasium.Env, side: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        next(record(env, episodes=1, camera=side))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("CarRacing-v3",), "needs the package 'Box2D', which is not installed"),
+        (("",), "the environment '' cannot be made: Malformed"),
+        (("nosuchmod:Foo-v0",), "no module 'nosuchmod' to register the environment"),
+        (("phys2d/CartPole-v1",), "needs the package 'jax', which is not installed"),
+        (("test/Lamp-v0", "--seed", "-1"), "the seed is -1; expected 0 or"),
+        (("test/Lamp-v0", "--control-hz", "-5"), "-5 steps per second was asked for; expected a positive"),
+        (("test/Lamp-v0", "--control-hz", "0"), "0 steps per second was asked for; expected a positive"),
+        (("forerun/Push-v0", "--camera", "64", "--episodes", "0"), "0 episodes"),
+    ],
+)
+def test_what_cannot_be_recorded_is_explained(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    package = says.partition("package '")[2].partition("'")[0]
+    if package and importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(ConfigError, match=says):
+        run(["record", words[0], str(tmp_path / "set"), *words[1:]])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_environments_and_policies_are_explained(tmp_path: Path) -> None:

@@ -88,6 +88,33 @@ def test_a_window_longer_than_every_episode_is_refused(cache: TickCache) -> None
         WindowSampler(cache, EVERYONE, T, 0)
 
 
+def with_a_gap(folder: Path, kind: str = "vector") -> TickCache:
+    """Rows 10 to 19 of 30 have no sample of their own."""
+    rows = np.array([k for k in range(30) if not 10 <= k < 20])
+    gap = stream("gap", kind, rows[:, None].astype(np.float32), rows / 10, rate_hz=10.0)
+    whole = stream("whole", "vector", np.arange(30, dtype=np.float32)[:, None], np.arange(30) / 10)
+    source = Episode("run", {"gap": gap, "whole": whole})
+    specs = {name: s.spec for name, s in source.streams.items()}
+    return build_cache(Recordings(Path("nowhere"), "memory", specs, 1, lambda _: source), folder, tick_s=0.1)
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("vector", False), ("privileged", True), ("touch", True)])
+def test_windows_with_stale_rows_are_passed_over(tmp_path: Path, kind: str, kept: bool) -> None:
+    cache = with_a_gap(tmp_path, kind)
+    stale = np.flatnonzero(~np.asarray(cache.valid["gap"]))
+    assert stale.size
+    starts = window_starts(cache, [0], 4)
+    windows = starts[:, None] + np.arange(4)
+    assert np.isin(windows, stale).any() == kept
+    untouched = [k for k in range(cache.num_rows - 3) if kept or not np.isin(range(k, k + 4), stale).any()]
+    assert starts.tolist() == untouched
+
+
+def test_a_set_of_gaps_says_so_instead_of_being_too_short(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"every stretch of 15 ticks of 0\.1 s has a gap"):
+        WindowSampler(with_a_gap(tmp_path), [0], 15, batch_size=2)
+
+
 def test_gathered_windows_are_slices_of_the_table(cache: TickCache) -> None:
     rows = np.array([40, 3, 40])
     found = gather(cache, rows, T, ["state", "touch", "touch.valid"])

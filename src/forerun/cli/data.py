@@ -28,9 +28,11 @@ from forerun.data.inspect import summary
 from forerun.data.lerobot_writer import write_lerobot
 from forerun.data.record import Policy, record
 from forerun.data.repair import fix
+from forerun.data.tables import first_line
 from forerun.types import ConfigError
 
 DataPolicy = Literal["expert", "noisy", "weak", "random", "uniform"]
+DATA, OUT = tyro.conf.arg(metavar="DATA"), tyro.conf.arg(metavar="OUT")
 COLOURS = {"fault": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -41,7 +43,7 @@ class Inspect:
     Example: forerun data inspect recordings/ --sheet recordings.png
     """
 
-    path: Positional[Path]
+    path: Positional[Annotated[Path, DATA]]
     """Folder or file: LeRobot v3.0 or v2.1, RLDS, HDF5, video, or a folder with a forerun.json."""
     sheet: Path | None = None
     """Also write a contact sheet, a PNG with a few episodes over time (curves where there is no video)."""
@@ -51,6 +53,11 @@ class Inspect:
     """A forerun.json that describes the folder and lies elsewhere."""
 
     def __call__(self) -> int:
+        if self.episodes < 1:
+            raise ConfigError(
+                f"--episodes {self.episodes} leaves nothing to draw; expected at least 1 episode on the "
+                "contact sheet. Give a larger --episodes, or leave it out"
+            )
         recordings = open_recordings(self.path, manifest=self.manifest)
         console = Console()
         console.print(summary(recordings))
@@ -71,7 +78,7 @@ class Doctor:
     Example: forerun data doctor recordings/ --fix recordings-mended/
     """
 
-    path: Positional[Path]
+    path: Positional[Annotated[Path, DATA]]
     """The data set; it is only read."""
     fix: Path | None = None
     """Write a repaired copy to this new folder; the exit code then speaks of the copy."""
@@ -104,12 +111,12 @@ class Doctor:
 class Convert:
     """Rewrite a data set of any format as a LeRobot v3.0 folder; faster streams keep their own clocks.
 
-    Example: forerun data convert bags/ lerobot/ --unit observation.state=rad action=rad
+    Example: forerun data convert recordings/ lerobot/ --unit observation.state=rad action=rad
     """
 
-    path: Positional[Path]
+    path: Positional[Annotated[Path, DATA]]
     """The data set; it is only read."""
-    out: Positional[Path]
+    out: Positional[Annotated[Path, OUT]]
     """The folder to make; it must not exist."""
     fps: float | None = None
     """Rate of the common clock in Hz; by default that of the first action, else video, stream."""
@@ -148,9 +155,9 @@ class Record:
     Example: forerun data record forerun/Push-v0 push/ --episodes 200 --policy noisy random
     """
 
-    env: Positional[str]
+    env: Positional[Annotated[str, tyro.conf.arg(metavar="ENV")]]
     """Id of any registered environment; "module:Id" imports the module first."""
-    out: Positional[Path]
+    out: Positional[Annotated[Path, OUT]]
     """The folder to make; it must not exist."""
     episodes: int = 20
     """How many."""
@@ -165,9 +172,12 @@ class Record:
     """Go on to max_steps though the environment says the episode is over (continuous play)."""
     control_hz: float | None = None
     """Steps per second, where the environment does not say."""
+    camera: int | None = None
+    """Also record what the environment draws of itself, as square pictures of this many pixels a side: a
+    model of video needs them where the observation has no picture, as of CartPole-v1."""
 
     def __call__(self) -> int:
-        env = make_env(self.env)
+        env = make_env(self.env, drawn=self.camera is not None)
         recorded = record(
             env,
             MixedPolicy(self.policy),
@@ -176,6 +186,7 @@ class Record:
             max_steps=self.max_steps,
             control_hz=self.control_hz,
             past_the_end=self.past_the_end,
+            camera=self.camera,
         )
         with progress_bar("recording") as update:
             count = save_episodes(self.out, recorded, lambda done: update(done, self.episodes))
@@ -229,21 +240,59 @@ class MixedPolicy:
         return self.act(observation)
 
 
-def make_env(name: str) -> gymnasium.Env:
+def make_env(name: str, *, drawn: bool = False) -> gymnasium.Env:
     """An environment by its id; forerun's own need no import.
 
+    Args:
+        name: "Id" or "module:Id".
+        drawn: make it so that ``render()`` gives pictures.
+
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, it needs a package that is not installed, or it cannot draw.
     """
-    import forerun.tasks
+    import forerun.tasks  # noqa: F401  (registers them)
 
     try:
-        return gymnasium.make(name)
-    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError, gymnasium.error.NamespaceNotFound) as cause:
-        raise ConfigError(
-            f"there is no environment '{name}'; forerun's own are {', '.join(forerun.tasks.TASKS)}. Another "
-            "needs the module that registers it in front: mymodule:MyEnv-v0"
-        ) from cause
+        env = gymnasium.make(name)
+        if not drawn:
+            return env
+        modes = (env.metadata or {}).get("render_modes") or ()
+        env.close()
+        if "rgb_array" in modes:
+            return gymnasium.make(name, render_mode="rgb_array")
+    except (gymnasium.error.Error, ImportError) as cause:
+        raise ConfigError(_refused(name, cause)) from cause
+    raise ConfigError(
+        f"the environment '{name}' draws no pictures: its render modes are {', '.join(modes) or 'none'}, and "
+        "rgb_array is expected among them. Record without --camera, or choose another environment"
+    )
+
+
+def _refused(name: str, cause: Exception) -> str:
+    """Why an environment cannot be made: no such id, or a module that it or its registration needs."""
+    from forerun.tasks import TASKS
+
+    own = f"forerun's own are {', '.join(TASKS)}"
+    if isinstance(cause, gymnasium.error.UnregisteredEnv):
+        return (
+            f"there is no environment '{name}'; {own}. Another needs the module that registers it in front: "
+            "mymodule:MyEnv-v0"
+        )
+    inner = cause if isinstance(cause, ImportError) and cause.name else cause.__cause__
+    module = inner.name if isinstance(inner, ModuleNotFoundError) else None
+    if module is None:
+        return f"the environment '{name}' cannot be made: {first_line(cause)}; {own}"
+    front = name.partition(":")[0] if ":" in name else ""
+    if f"{front}.".startswith(f"{module}."):
+        return (
+            f"there is no module '{module}' to register the environment '{name}'; check its spelling, "
+            "install it, or add its folder to PYTHONPATH"
+        )
+    how = f" ({first_line(cause)})" if isinstance(cause, gymnasium.error.DependencyNotInstalled) else ""
+    return (
+        f"the environment '{name}' needs the package '{module}', which is not installed{how}. Install it, or "
+        "choose another environment"
+    )
 
 
 def save_episodes(path: Path, episodes: Iterator[Episode], done: Callable[[int], None]) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from forerun.data.episode import Episode, Recordings, Stream
 from forerun.data.lerobot import TOLERANCE_S
 from forerun.data.lerobot_writer import write_lerobot
+from forerun.data.video_writer import Encoding
 from forerun.types import ConfigError, DataError, StreamSpec
 
 SMALL_PICTURE = 128  # pixels: below, compression that nobody sees in large video wipes out objects
@@ -46,15 +47,22 @@ def convert(
         progress: called with (episodes done, episodes in all).
 
     Raises:
-        ConfigError: no such stream.
+        ConfigError: no such stream, or a rate or quality out of range.
         DataError: nothing is left to write, or episodes differ in what a stream is.
         StorageError: ``path`` exists or cannot be written.
     """
+    if fps is not None and not (np.isfinite(fps) and fps > 0):
+        raise ConfigError(
+            f"a common clock of {fps:g} Hz was asked for; expected a positive rate, for example --fps 10, or "
+            "none to take that of the first action"
+        )
     kept = [i for i in range(len(recordings)) if i not in drop]
     if not kept:
         raise DataError(f"none of the {len(recordings)} episodes is left to convert; expected at least one")
     chosen = _chosen(recordings, streams, units or {})
     rate_hz = fps or base_rate_hz(recordings, chosen)
+    encoding = encoding_for([recordings.specs[n] for n in chosen], crf)
+    Encoding(codec=codec, **encoding)  # refuses a bad quality before anything is read
 
     def episodes() -> Iterator[Episode]:
         for done, i in enumerate(kept):
@@ -69,7 +77,7 @@ def convert(
         fps=rate_hz,
         side=side,
         codec=codec,
-        **encoding_for([recordings.specs[n] for n in chosen], crf),
+        **encoding,
     )
 
 

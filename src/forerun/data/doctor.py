@@ -31,12 +31,17 @@ def examine(
     By default numbers of up to 2000 episodes are read and three frames per camera of up to 40 are decoded;
     ``full`` reads all numbers and decodes every frame. A set that cannot be opened is a report with one
     fault, no exception.
+
+    Raises:
+        DataError: there is nothing at ``path``.
     """
     path = Path(path)
     report = Report(path)
     try:
         recordings = open_recordings(path)
     except Error as cause:
+        if not path.exists():
+            raise
         report.add(unreadable(str(cause), None))
         return report
     report.format, report.num_episodes = recordings.format, len(recordings)

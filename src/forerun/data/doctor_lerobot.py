@@ -23,6 +23,7 @@ INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 def folder_findings(meta: LeRobotMeta, entries: list[EpisodeEntry]) -> Iterator[Finding]:
     """Files that are named but absent, rows against frames, index columns, time stamps, video rates."""
     yield from _totals(meta, entries)
+    yield from _spans(entries, meta.fps)
     absent: set[Path] = set()
     next_index: int | None = None
     for entry in entries:
@@ -93,6 +94,41 @@ def _totals(meta: LeRobotMeta, entries: list[EpisodeEntry]) -> Iterator[Finding]
             expected="episodes numbered 0, 1, 2, ... without holes or repetition",
             advice="repair a copy: forerun data doctor PATH --fix COPY",
         )
+
+
+def _spans(entries: list[EpisodeEntry], fps: float) -> Iterator[Finding]:
+    """Stretches of shared videos that are not as long as their episode, or reach into each other."""
+    by_file: dict[tuple[str, Path], list[tuple[float, float, EpisodeEntry]]] = {}
+    for entry in entries:
+        for camera, end_s in entry.ends_s.items():
+            video, start_s = entry.cameras[camera]
+            if abs((end_s - start_s) * fps - entry.length) < 0.5:
+                by_file.setdefault((camera, video), []).append((start_s, end_s, entry))
+            else:
+                found = f"its stretch of the video, {start_s:.3f} to {end_s:.3f} s, "
+                found += f"is {(end_s - start_s) * fps:.1f} frames long and it has {entry.length} rows"
+                yield _span(entry, camera, found, "one frame per row")
+    for (camera, video), stretches in by_file.items():
+        yield from _overlaps(camera, video, sorted(stretches, key=lambda stretch: stretch[:2]), fps)
+
+
+def _overlaps(
+    camera: str, video: Path, stretches: list[tuple[float, float, EpisodeEntry]], fps: float
+) -> Iterator[Finding]:
+    """Both of two episodes that claim the same frames: which of them is right nobody can tell."""
+    reaching = stretches[0]
+    for stretch in stretches[1:]:
+        if stretch[0] < reaching[1] - 0.5 / fps:
+            for (start_s, end_s, entry), (_, _, rival) in ((reaching, stretch), (stretch, reaching)):
+                found = f"its stretch of {video.name}, {start_s:.3f} to {end_s:.3f} s, "
+                found += f"overlaps that of {name_of(rival)}"
+                yield _span(entry, camera, found, "frames of its own")
+        reaching = max(reaching, stretch, key=lambda s: s[1])
+
+
+def _span(entry: EpisodeEntry, camera: str, found: str, expected: str) -> Finding:
+    advice = "correct from_timestamp and to_timestamp in meta/episodes"
+    return _fault("span", entry, camera, found, expected, advice)
 
 
 @lru_cache(maxsize=4)

@@ -34,10 +34,9 @@ def open_folder(path: Path, manifest: Manifest) -> Recordings:
 
 
 def videos_below(path: Path) -> Manifest:
-    """The manifest of a folder without one: every video below ``path`` is an episode of its own."""
-    files = (
-        [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix.lower() in VIDEO_SUFFIXES)
-    )
+    """The manifest of a folder without one: every video at or below ``path`` is an episode of its own."""
+    found = [path] if path.is_file() else sorted(path.rglob("*"))
+    files = [file for file in found if file.suffix.lower() in VIDEO_SUFFIXES]
     root = path.parent if path.is_file() else path
     stems = Counter(file.stem for file in files)
     episodes = []
@@ -99,7 +98,7 @@ def _table(path: Path, name: str, source: Source, zero: Zero) -> Stream:
     columns = read_table(file, skip_lines=source.skip_lines, numbers_per_row=source.numbers_per_row)
     wanted = list(source.columns or [c for c in columns if c != source.time])
     need_columns(columns, wanted, file)
-    values = _samples([_cut(columns[c], source) for c in wanted], name, file)
+    values = _samples([_cut(columns, c, source, file) for c in wanted], name, file)
     if source.channels is not None:
         values = values[:, slice(*source.channels)]
     kind = source.kind or kind_of(name, "string" if values.dtype == object else "float32")
@@ -124,9 +123,21 @@ def _table(path: Path, name: str, source: Source, zero: Zero) -> Stream:
     return Stream(spec, times_s, values)
 
 
-def _cut(column: np.ndarray, source: Source) -> np.ndarray:
+def _cut(columns: dict[str, np.ndarray], name: str, source: Source, file: Path) -> np.ndarray:
+    column = columns[name]
+    count = len(column) if column.ndim else 0
+    if source.item is not None and not -count <= source.item < count:
+        raise DataError(
+            f"'{name}' of {file.name} has shape {column.shape}; the manifest asks for entry {source.item} of "
+            f"its first axis. Correct 'item' ({file})"
+        )
     if source.item is not None:
         column = column[source.item]
+    if column.ndim == 0:
+        raise DataError(
+            f"'{name}' of {file.name} is a single value ({str(column.item())[:40]}); a stream needs one row "
+            f"per sample. Name the arrays that hold samples under 'columns' ({file})"
+        )
     return column if source.rows is None else column[slice(*source.rows)]
 
 
@@ -189,7 +200,7 @@ def _stamps(path: Path, name: str, source: Source) -> np.ndarray:
     file = path / (source.time_file or source.file)
     columns = read_table(file, skip_lines=0 if source.time_file else source.skip_lines)
     need_columns(columns, [source.time], file)
-    stamps = _cut(columns[source.time], source)
+    stamps = _cut(columns, source.time, source, file)
     if len(stamps) == 0 or stamps.dtype.kind not in "iuf":
         raise DataError(
             f"the time column '{source.time}' of stream '{name}' holds {len(stamps)} entries of type "

@@ -39,7 +39,8 @@ def open_recordings(path: str | Path, *, manifest: str | Path | None = None) -> 
     path = Path(path)
     if not path.exists():
         raise DataError(
-            f"there is nothing at the given path; expected a folder of recordings. Check it ({path})"
+            f"there is nothing at the given path: '{path.name}' does not exist; expected a folder of "
+            f"recordings. Check the path ({path})"
         )
     if manifest is None and (path / MANIFEST).is_file():
         manifest = path / MANIFEST

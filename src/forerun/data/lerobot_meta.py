@@ -34,6 +34,8 @@ class EpisodeEntry:
     data_file: Path
     cameras: dict[str, tuple[Path, float]]
     """Per camera key: video file, and the second at which the episode begins in it."""
+    ends_s: dict[str, float] = field(default_factory=dict)
+    """Per camera key: the second at which the episode ends in its video, where the table says so."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Columns whose names begin with "forerun/", without that prefix."""
 
@@ -158,6 +160,11 @@ def _entries_v30(
             data_file=path
             / info["data_path"].format(**{k: row[f"data/{k}"] for k in ("chunk_index", "file_index")}),
             cameras=files,
+            ends_s={
+                key: float(end_s)
+                for key in cameras
+                if (end_s := row.get(f"videos/{key}/to_timestamp")) is not None
+            },
             extra={k.removeprefix("forerun/"): v for k, v in row.items() if k.startswith("forerun/")},
         )
 

@@ -1,20 +1,28 @@
 """forerun.json: a page that says which files of a plain folder are which stream.
 
     {
-      "streams": {                                  shared by all episodes; an episode may add or change some
-        "camera": {"file": "{name}/cam.mp4"},       a video brings its own clock, or takes rate_hz, or
-        time_file "wrench": {"file": "{name}/ft.csv", "columns": ["Fx", "Fy", "Fz"], "unit": "N",
+      "streams": {
+        "camera": {"file": "{name}/cam.mp4"},
+        "wrench": {"file": "{name}/ft.csv", "columns": ["Fx", "Fy", "Fz"], "unit": "N",
                    "time": "stamp_ms", "time_scale_s": 0.001},
-        "state":  {"file": "{name}/robot.npz", "columns": ["q"], "unit": "rad", "rate_hz": 50}
+        "state": {"file": "{name}/robot.npz", "columns": ["q"], "unit": "rad", "rate_hz": 50}
       },
-      "episodes": [{"name": "run_01", "task": "open the drawer", "success": true, "metadata": {}}, ...],
-      "notes": ["what a reader should know"]
+      "episodes": [
+        {"name": "run_01", "task": "open the drawer", "success": true, "metadata": {"operator": "A"}},
+        {"name": "run_02", "task": "open the drawer", "success": false,
+         "streams": {"wrench": {"rows": [0, 500]}}}
+      ],
+      "notes": ["the wrist camera was unplugged"]
     }
 
+``streams`` are shared by all episodes, and an episode may add some or change settings of them; "{name}"
+stands for the episode's name. Of an episode only the name is needed; ``notes`` is for whoever reads the set.
+
 Of each stream (``Source`` lists all settings) the clock must be stated: ``time`` names the column with the
-stamps, ``rate_hz`` says that samples are evenly spaced, and ``"time": "index"`` admits that nothing is
-known (sample k is put at k seconds). Clocks read from a column are shifted together, so that the earliest
-of the episode is 0.
+stamps (``time_file`` the file that holds it, if another), ``rate_hz`` says that samples are evenly spaced,
+and ``"time": "index"`` admits that nothing is known (sample k is put at k seconds). A video brings its own
+clock unless it is given one. Clocks read from a column are shifted together, so that the earliest of the
+episode is 0.
 
 Beside a self-describing data set (LeRobot, RLDS, HDF5) the same file has no "episodes"; it then corrects
 what the format cannot say: ``rate_hz`` of the whole set, and kind, unit, names, low and high under

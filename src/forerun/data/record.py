@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from PIL import Image
 
 from forerun.data.episode import Episode, Stream
 from forerun.data.naming import kind_of
@@ -22,6 +23,8 @@ Policy = Callable[[Any], Any]
 """Observation to action. If it has a method ``reset(env, rng)``, every episode begins with that."""
 
 REWARD = "next.reward"
+CAMERA = "camera"
+"""What the pictures are called that an environment draws of itself, beside what it observes."""
 
 
 def record(
@@ -33,6 +36,7 @@ def record(
     max_steps: int | None = None,
     control_hz: float | None = None,
     past_the_end: bool = False,
+    camera: int | None = None,
 ) -> Iterator[Episode]:
     """Run a policy and yield one episode after the other.
 
@@ -49,20 +53,74 @@ def record(
         control_hz: steps per second; by default ``env.control_hz``, or ``metadata["render_fps"]``.
         past_the_end: record ``max_steps`` rows though the environment says the episode is over, as
             continuous play data wants. Only for environments that may be stepped on.
+        camera: side, in pixels, of square pictures of ``env.render()`` to keep as the stream "camera"; the
+            environment must be made with ``render_mode="rgb_array"``. Other aspects are squashed.
 
     Raises:
-        ConfigError: the control rate is unknown, or an observation is neither a number nor a picture.
+        ConfigError: a setting is out of range, the control rate is unknown, an observation is neither a
+            number nor a picture, or there is no picture to keep.
     """
+    _check_settings(episodes, seed, max_steps, control_hz, past_the_end)
+    rate_hz = control_hz or _control_hz(env)
+    specs = stream_specs(env, rate_hz)
+    if camera is not None:
+        specs = {CAMERA: _camera_spec(env, specs, camera, rate_hz), **specs}
+    for i in range(episodes):
+        yield _episode(env, policy, specs, i, seed, rate_hz, max_steps, past_the_end)
+
+
+def _check_settings(
+    episodes: int, seed: int, max_steps: int | None, control_hz: float | None, past_the_end: bool
+) -> None:
     if episodes < 1 or (max_steps is not None and max_steps < 1):
         raise ConfigError(
             f"{episodes} episodes of at most {max_steps} steps were asked for; both must be at least 1"
         )
     if past_the_end and max_steps is None:
         raise ConfigError("recording past the end of an episode needs to know when to stop; give max_steps")
-    rate_hz = control_hz or _control_hz(env)
-    specs = stream_specs(env, rate_hz)
-    for i in range(episodes):
-        yield _episode(env, policy, specs, i, seed, rate_hz, max_steps, past_the_end)
+    if seed < 0:
+        raise ConfigError(f"the seed is {seed}; expected 0 or a larger whole number. Give another --seed")
+    if control_hz is not None and not (np.isfinite(control_hz) and control_hz > 0):
+        raise ConfigError(
+            f"a control rate of {control_hz:g} steps per second was asked for; expected a positive number. "
+            "Give it, for example --control-hz 20, or leave it out where the environment knows it"
+        )
+
+
+def _camera_spec(env: gymnasium.Env, specs: dict[str, StreamSpec], side: int, rate_hz: float) -> StreamSpec:
+    if CAMERA in specs:
+        raise ConfigError(
+            f"the environment has a stream '{CAMERA}' of its own, so its drawings cannot take that name; "
+            "record without --camera"
+        )
+    if not 8 <= side <= 2048:
+        raise ConfigError(
+            f"camera pictures of {side} pixels a side were asked for; expected 8 to 2048, for "
+            "example --camera 64"
+        )
+    if env.render_mode != "rgb_array":
+        raise ConfigError(
+            f"{type(env.unwrapped).__name__} was made with render_mode={env.render_mode!r}, so it gives no "
+            'pictures; make it with render_mode="rgb_array"'
+        )
+    return StreamSpec(name=CAMERA, kind="video", shape=(side, side, 3), unit="rgb", rate_hz=rate_hz)
+
+
+def _drawn(env: gymnasium.Env, side: int) -> np.ndarray:
+    """(side, side, 3) uint8 of what ``env.render()`` draws now."""
+    try:
+        picture = np.asarray(env.render())
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as cause:
+        raise ConfigError(
+            f"{type(env.unwrapped).__name__} cannot draw itself: {str(cause).rstrip('.')}. Install what is "
+            "missing, or record without --camera"
+        ) from cause
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ConfigError(
+            f"{type(env.unwrapped).__name__} draws {picture.dtype} of shape {picture.shape}; expected "
+            "uint8 pictures of (height, width, 3). Record without --camera, or correct its render()"
+        )
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX))
 
 
 def _control_hz(env: gymnasium.Env) -> float:
@@ -168,6 +226,8 @@ def _keep(
     if "state" in specs and "state" not in values:
         inner: Any = env.unwrapped
         values["state"] = np.asarray(inner.state(), dtype=np.float64)
+    if CAMERA in specs and CAMERA not in values:
+        values[CAMERA] = _drawn(env, specs[CAMERA].shape[0])
     for name, value in values.items():
         rows[name].append(np.array(value))  # a copy: environments may reuse their buffers
 

@@ -20,6 +20,7 @@ LEAVE_OUT = {
     "absent": "lacks a file",
     "finite": "holds values that are not finite",
     "duplicate": "repeats another episode",
+    "span": "lies at an uncertain place of its video",
 }
 """Checks whose fault or warning on an episode means that the copy goes without it."""
 

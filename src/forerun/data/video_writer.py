@@ -31,6 +31,14 @@ class Encoding:
     gop: int = 10
     """A key frame every so many frames: what a random read costs at most."""
 
+    def __post_init__(self) -> None:
+        worst = 51 if "26" in self.codec else 63
+        if not 0 <= self.crf <= worst:
+            raise ConfigError(
+                f"the video quality crf is {self.crf}; {self.codec} takes 0 (best) to {worst} (worst). "
+                "Choose 12 for small pictures, 23 for others"
+            )
+
 
 def _options(encoding: Encoding) -> dict[str, str]:
     crf = {"crf": str(encoding.crf)}

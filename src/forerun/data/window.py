@@ -73,8 +73,14 @@ class WindowSampler:
             )
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.starts = window_starts(cache, episodes, length)
+        longest = int(np.diff(cache.episode_starts)[np.asarray(episodes, dtype=np.int64)].max(initial=0))
+        if not self.starts.size and longest >= length:
+            raise DataError(
+                f"every stretch of {length} ticks of {cache.tick_s:g} s has a gap in a picture, vector or "
+                "action, so there is nothing to learn from; choose a longer --tick, leave the stream with "
+                "gaps out with --streams, or look for it with: forerun data inspect PATH"
+            )
         if not self.starts.size:
-            longest = int(np.diff(cache.episode_starts).max())
             raise DataError(
                 f"a window takes {length} ticks of {cache.tick_s:g} s, but the longest episode has "
                 f"{longest}; choose a shorter --tick, or record longer episodes"
@@ -103,12 +109,27 @@ class WindowSampler:
 
 
 def window_starts(cache: TickCache, episodes: np.ndarray | Sequence[int], length: int) -> np.ndarray:
-    """First rows of every window of ``length`` rows inside one of the episodes, in order."""
-    spans = []
+    """First rows of every window of ``length`` rows inside one of the episodes, in order.
+
+    A window is passed over if a picture, vector or action in it is stale: a camera that hung shows a world
+    that stands still while the robot moves.
+    """
+    spans = [np.empty(0, dtype=np.int64)]
     for e in np.asarray(episodes):
         first, end = int(cache.episode_starts[e]), int(cache.episode_starts[e + 1])
         spans.append(np.arange(first, max(first, end - length + 1)))
-    return np.concatenate(spans) if spans else np.empty(0, dtype=np.int64)
+    starts = np.concatenate(spans)
+    stale = np.concatenate([[0], np.cumsum(~_fresh(cache))])
+    return starts[stale[starts + length] == stale[starts]]
+
+
+def _fresh(cache: TickCache) -> np.ndarray:
+    """(rows,) bool: every picture, vector and action was valid.
+
+    Touch does not count: at about one sample per tick, many a tick has none although nothing is wrong.
+    """
+    names = [name for name, spec in cache.specs.items() if spec.kind in ("video", "vector", "action")]
+    return np.all([cache.valid[n] for n in names], axis=0) if names else np.ones(cache.num_rows, dtype=bool)
 
 
 def gather(cache: TickCache, rows: np.ndarray, length: int, streams: Sequence[str]) -> dict[str, np.ndarray]:
