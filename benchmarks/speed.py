@@ -33,7 +33,7 @@ from forerun.imagination.planner import Planner, PlannerConfig
 from forerun.stages import DynamicsLearner, LatentTable, RepresentationLearner
 from forerun.teach import STAGES, Recipe, teach
 from forerun.training.learner import Learner
-from forerun.training.trainer import TrainConfig, _optimizer, _update  # a step is timed as it is trained
+from forerun.training.trainer import TrainConfig, make_optimizer, update
 from forerun.world_model import WorldModel
 
 LAP = 20
@@ -157,10 +157,10 @@ def _situation(model: WorldModel, cache: TickCache) -> tuple[Any, torch.Tensor]:
 
 def _step(learner: Learner, config: TrainConfig) -> Callable[[], object]:
     """One whole training step of the trainer: batch, loss, gradients clipped, fused update."""
-    optimizer = _optimizer(learner.module.train(), config)
+    optimizer = make_optimizer(learner.module.train(), config)
 
     def step() -> object:
-        return _update(learner, optimizer, learner.batch(0), config, config.warmup)
+        return update(learner, optimizer, learner.batch(0), config, config.warmup)
 
     return step
 

@@ -73,7 +73,7 @@ def train(
         StorageError: the disk is full or not writable; the last checkpoint is intact.
         DataError: the loss is no longer a number; the last checkpoint is intact.
     """
-    optimizer = _optimizer(learner.module, config)
+    optimizer = make_optimizer(learner.module, config)
     about = {"train": asdict(config), "learner": learner.describe()}
     identity = json.loads(json.dumps(about))  # as it will be read back: tuples become lists
     done = _resume(learner, optimizer, directory / "checkpoint", identity)
@@ -81,7 +81,7 @@ def train(
     clock = _Clock()
     with RunLog(directory, learner.name, config.steps, resumed_at=done, console=console) as log:
         for step, batch in _batches(learner, done, config.steps, clock):
-            losses = _update(learner, optimizer, batch, config, step - 1)
+            losses = update(learner, optimizer, batch, config, step - 1)
             save = step % config.save_every == 0 or step == config.steps
             show = step % config.log_every == 0 or step == config.steps
             if save or show:
@@ -115,7 +115,8 @@ def _report(learner: Learner, on_save: Callable[[int], None] | None, step: int) 
         learner.module.train()
 
 
-def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW; biases and norms do not decay."""
     trainable = [p for p in module.parameters() if p.requires_grad]
     matrices = [p for p in trainable if p.ndim >= 2]
     others = [p for p in trainable if p.ndim < 2]
@@ -127,9 +128,10 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
-def _update(
+def update(
     learner: Learner, optimizer: torch.optim.AdamW, batch: Batch, config: TrainConfig, step: int
 ) -> dict[str, Tensor]:
+    """One training step; returns the losses and the norm of the gradient before clipping."""
     torch.manual_seed(config.seed * 1_000_003 + step)
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * schedule(step, config)
