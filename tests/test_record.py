@@ -114,7 +114,7 @@ class Lamp(gymnasium.Env):
         return np.full((24, 48, 3), 20 * self.count, np.uint8)
 
 
-gymnasium.register("test/Lamp-v0", Lamp)
+gymnasium.register("test/Lamp-v0", f"{__name__}:Lamp")
 
 
 def read(episode: Episode, name: str) -> np.ndarray:

@@ -51,16 +51,11 @@ def convert(
         DataError: nothing is left to write, or episodes differ in what a stream is.
         StorageError: ``path`` exists or cannot be written.
     """
-    if fps is not None and not (np.isfinite(fps) and fps > 0):
-        raise ConfigError(
-            f"a common clock of {fps:g} Hz was asked for; expected a positive rate, for example --fps 10, or "
-            "none to take that of the first action"
-        )
     kept = [i for i in range(len(recordings)) if i not in drop]
     if not kept:
         raise DataError(f"none of the {len(recordings)} episodes is left to convert; expected at least one")
     chosen = _chosen(recordings, streams, units or {})
-    rate_hz = fps or base_rate_hz(recordings, chosen)
+    rate_hz = base_rate_hz(recordings, chosen) if fps is None else _positive(fps)
     encoding = encoding_for([recordings.specs[n] for n in chosen], crf)
     Encoding(codec=codec, **encoding)  # refuses a bad quality before anything is read
 
@@ -79,6 +74,15 @@ def convert(
         codec=codec,
         **encoding,
     )
+
+
+def _positive(fps: float) -> float:
+    if not (np.isfinite(fps) and fps > 0):
+        raise ConfigError(
+            f"a common clock of {fps:g} Hz was asked for; expected a positive rate, for example --fps 10, or "
+            "none to take that of the first action"
+        )
+    return fps
 
 
 def encoding_for(specs: Sequence[StreamSpec], crf: int | None = None) -> dict[str, Any]:
