@@ -192,6 +192,7 @@ def test_a_folder_of_something_else_is_not_touched(said: Said, recordings: Path,
     assert code == 2
     assert "thesis.txt" in text
     assert everything(tmp_path) == before
+    assert "inside the recordings" in said("train", "--data", recordings, "--out", recordings / "run")[1]
 
 
 @pytest.mark.parametrize(
@@ -336,18 +337,8 @@ def test_a_model_of_some_streams_starts_from_simulator_states_all_the_same(
 
 
 def test_goals_may_be_drawn_by_the_task(said: Said, run: Path, tmp_path: Path) -> None:
-    words = (
-        "--starts",
-        "sampled",
-        "--floors",
-        "random",
-        "--trials",
-        2,
-        "--budget-steps",
-        3,
-        "--out",
-        tmp_path,
-    )
+    drawn = ("--starts", "sampled", "--floors", "random", "--trials", 2)
+    words = (*drawn, "--budget-steps", 3, "--out", tmp_path)
     code, text = said("control", "--model", run / "model", "--env", ENV, "--method", "policy", *words)
     assert code == 0
     assert "drawn by the task" in text

@@ -97,6 +97,11 @@ class Train:
     def __call__(self) -> int:
         console = Console()
         recordings, run = open_recordings(self.data), self.run
+        if run.resolve().is_relative_to(self.data.resolve()):
+            raise ConfigError(
+                "the run would lie inside the recordings and change what they hold; choose another --out. "
+                f"Path: {run}"
+            )
         claim(run, SETTINGS)
         settings = self.settled()
         set_threads(self.threads)
