@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import shlex
 import subprocess
 import sys
 import time
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import forerun
+from forerun.cli import budget
 from forerun.cli import main as command
 from forerun.cli.main import VERBS, main, parse
+from forerun.data import write_lerobot
+from forerun.evaluation.errors import LATENTS, NEAREST
+from forerun.practice import PracticeConfig
+from forerun.teach import Recipe
+from forerun.training.trainer import TrainConfig
 from forerun.types import ConfigError
+from moving_dot import episode, table
 
 SURFACE = {
     "data inspect": 4,
@@ -61,6 +71,76 @@ def test_every_command_is_explained_with_an_example_that_parses(
     assert kind.__doc__
     example = kind.__doc__.split("Example: forerun ")[1]
     assert isinstance(parse(shlex.split(example)), kind)
+
+
+@pytest.mark.parametrize("words", SURFACE)
+def test_no_help_shows_the_seams_of_the_source(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([*words.split(), "--help"])
+    printed = capsys.readouterr().out.translate({ord(c): " " for c in "│|"})
+    assert '" "' not in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--budget 0", "--budget is 0"),
+        ("--budget nan", "--budget is nan"),
+        ("--budget inf", "--budget is inf"),
+        ("--minutes -1", "--minutes is -1"),
+        ("--minutes inf", "--minutes is inf"),
+        ("--minutes 1 --budget 2", "give one of them"),
+        ("--cache-gb nan", "--cache-gb is nan"),
+        ("--image-size 65", "multiple of 16"),
+        ("--image-size 16", "from 32"),
+        ("--holdout 2", "below 1"),
+        ("--tick 0", "above 0"),
+        ("--tick 100", "at most 10 seconds"),
+        ("--tick nan", "--tick is nan"),
+        ("--seed -1", "--seed is -1"),
+    ],
+)
+def test_training_that_cannot_be_is_refused_before_anything_is_decoded(
+    words: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--data", "nowhere", "--out", "unused", *words.split()])
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    said = f"{printed.out} {printed.err}".translate({ord(c): " " for c in "│|"})
+    assert reason in " ".join(said.split())
+    assert not Path("unused").exists()
+
+
+def test_trials_without_a_valid_seed_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["control", "--model", "nowhere", "--env", "forerun/Push-v0", "--seed", "-1"])
+    assert stop.value.code == 2
+    assert "--seed is -1" in "".join(capsys.readouterr())
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_minutes_are_timed_as_the_recipe_will_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, seen = table(tmp_path, *(episode(i, ticks=40) for i in range(4))), {}
+    recipe = Recipe(seed=3, practising=PracticeConfig(horizon=2, ahead=5))
+
+    def timed(learner: Any, config: TrainConfig, scratch: Path) -> float:
+        seen[learner.name] = learner, config, torch.get_num_threads()
+        return 0.01
+
+    monkeypatch.setattr(budget, "_seconds_per_step", timed)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        steps = budget.steps_for(cache, recipe, minutes=1.0)
+    finally:
+        torch.set_num_threads(before)
+    assert {name: threads for name, (_, _, threads) in seen.items()} == {
+        "representation": 2, "dynamics": 1, "goals": 1, "practice": 1,
+    }  # fmt: skip
+    assert seen["practice"][0].config == recipe.practising
+    assert {config.seed for _, config, _ in seen.values()} == {3}
+    assert steps["goals"] / steps["practice"] == pytest.approx(5, rel=0.01)
 
 
 @pytest.mark.parametrize("words", SURFACE)
@@ -155,3 +235,26 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 def test_the_console_script_is_this_command(root: Path) -> None:
     assert 'forerun = "forerun.cli.main:main"' in (root / "pyproject.toml").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_of_recordings_that_grew_only_new_and_held_out_episodes_are_imagined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, count in (("before", 5), ("after", 6)):
+        write_lerobot(tmp_path / name, (episode(i) for i in range(count)), fps=10)
+    run, page = str(tmp_path / "run"), tmp_path / "page"
+    words = ["--image-size", "32", "--budget", "0.003", "--holdout", "0.3"]
+    assert main(["train", "--data", str(tmp_path / "before"), "--out", run, *words]) == 0
+    about = json.loads(Path(run, "run.json").read_text())
+    grown = ["imagine", run, "--data", str(tmp_path / "after"), "--seconds", "0.5", "--out"]
+    capsys.readouterr()
+    assert main([*grown, str(page)]) == 0
+    left_out = f"{len(about['train_episodes'])} others left out"
+    assert left_out in " ".join(capsys.readouterr().out.split())
+    found = json.loads((page / "prediction.json").read_text())
+    assert found["episodes"] == [*about["held_out_episodes"], 5]
+    assert NEAREST in found["quantities"][LATENTS]["squared"]  # of those that are left out
+    known = str(about["train_episodes"][0])
+    assert main([*grown, str(tmp_path / "chosen"), "--episode", known]) == 0
+    assert "1 of them trained on" in " ".join(capsys.readouterr().out.split())

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import forerun
+from forerun.data import write_lerobot
+from moving_dot import TICK_S, episode
 
 SOURCE = Path(__file__).parents[1] / "src" / "forerun"
 ORDER = [
@@ -116,3 +118,38 @@ def test_lazy_names_are_all_public_and_all_there() -> None:
     assert {*forerun._HOME, "__version__"} == set(forerun.__all__)
     for name in forerun.__all__:
         assert getattr(forerun, name) is not None
+
+
+CORE_ALONE = f"""
+import sys
+from pathlib import Path
+sys.modules |= dict.fromkeys({sorted(EXTRAS)})  # whoever imports one of them fails
+import numpy as np, torch
+torch.set_num_threads(1)
+import forerun
+from forerun.cli.main import main
+from forerun.control.agents import WorldModelAgent
+from forerun.practice import PracticeConfig
+from forerun.teach import Recipe, teach
+everything = [getattr(forerun, name) for name in forerun.__all__]
+data, out = map(Path, sys.argv[1:])
+recordings = forerun.open_recordings(data)
+cache = forerun.build_cache(recordings, out / "cache", tick_s={TICK_S}, image_size=32)
+practising = PracticeConfig(horizon=2, ahead=8)
+model = teach(cache, out / "run", Recipe(holdout=0.4, practising=practising).scaled(0.002))
+names = [s.name for s in model.config.streams]
+seen, goal = ({{n: np.array(cache.streams[n][[row]]) for n in names}} for row in (0, 9))
+agent = WorldModelAgent(forerun.WorldModel.from_pretrained(out / "run" / "model"))
+agent.begin(seen, goal)
+assert np.isfinite(agent.act(seen)).all()
+assert main(["data", "inspect", str(data)]) == 0
+print("planned")
+"""
+
+
+def test_the_core_alone_reads_trains_and_plans(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "dots", (episode(i) for i in range(4)), fps=1 / TICK_S)
+    words = [sys.executable, "-c", CORE_ALONE, str(tmp_path / "dots"), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("planned\n")

@@ -125,6 +125,14 @@ def test_an_episode_never_serves_as_its_own_nearest_clip(model: WorldModel, cach
     assert found.methods(PIXELS) == [MODEL, COPY, REDRAWN]
 
 
+def test_training_episodes_shorter_than_the_horizon_serve_as_no_baseline(tmp_path: Path) -> None:
+    cache = table(tmp_path, *(episode(i, ticks=8) for i in TRAIN), *(episode(i) for i in TESTED))
+    model = untrained(cache)
+    for horizon, methods in ((7, [MODEL, COPY, NEAREST, RANDOM, REDRAWN]), (8, [MODEL, COPY, REDRAWN])):
+        found = predict(model, cache, TESTED, train_episodes=TRAIN, horizon=horizon, context=CONTEXT)
+        assert sorted(found.methods(PIXELS)) == sorted(methods)
+
+
 def test_a_clip_alone_is_judged_as_in_a_batch(model: WorldModel, cache: TickCache, found: Prediction) -> None:
     alone = predict(model, cache, TESTED, train_episodes=TRAIN, horizon=H, context=CONTEXT, batch_size=1)
     for quantity in found.quantities:

@@ -2,7 +2,7 @@
 
 RUN/
   representation/  dynamics/  goals/  practice/   checkpoint/ and metrics.jsonl of each stage
-  run.json                             settings, data, which episodes were held out
+  run.json                             settings, data, which episodes were trained on
   model/                               the world model, when all stages are done
 """
 
@@ -12,7 +12,9 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +28,9 @@ from forerun.dynamics.heads import GoalConfig
 from forerun.encoders.representation import RepresentationConfig
 from forerun.practice import PracticeConfig, PracticeLearner
 from forerun.stages import DynamicsLearner, GoalLearner, LatentTable, RepresentationLearner, fit_scales
+from forerun.training.learner import Learner
 from forerun.training.trainer import TrainConfig, train
-from forerun.types import DataError, StreamSpec
+from forerun.types import CheckpointError, DataError, StreamSpec
 from forerun.world_model import WorldModel
 
 STAGES = ("representation", "dynamics", "goals", "practice")
@@ -50,6 +53,10 @@ class Recipe:
     holdout: float = 0.1
     """Share of episodes never trained on."""
     seed: int = 0
+
+    def stage(self, name: str) -> TrainConfig:
+        """How one stage is trained, its noise drawn from the recipe's own seed."""
+        return replace(getattr(self, name), seed=self.seed)
 
     def scaled(self, factor: float) -> Recipe:
         """The same recipe with every stage ``factor`` times as long."""
@@ -84,44 +91,53 @@ def teach(
 
     Raises:
         DataError: nothing to observe, or too little to train on.
-        CheckpointError: ``run`` holds a run with other settings.
+        CheckpointError: ``run`` holds a run with other settings or episodes; it is untouched.
     """
     model, train_episodes = prepare(cache, run, recipe)
-    say = on_save or (lambda *_: None)
     torch.manual_seed(recipe.seed)
+    stages = stages_of(model)
+
+    def learn(learner: Learner) -> None:
+        stage = learner.name
+        learner.name = f"{stages.index(stage) + 1}/{len(stages)} {stage}"  # what its progress bar is called
+        train(learner, recipe.stage(stage), run / stage, console=console,
+              on_save=None if on_save is None else partial(on_save, model, stage))  # fmt: skip
+
     if model.config.video:
-        learner = RepresentationLearner(
-            model, cache, train_episodes, config=recipe.objective, seed=recipe.seed
-        )
-        train(learner, recipe.representation, run / learner.name, console=console,
-              on_save=lambda step: say(model, learner.name, step))  # fmt: skip
+        learn(seeing(model, cache, train_episodes, recipe))
     table = LatentTable.encode(model, cache, train_episodes)
     with one_thread():
-        _teach_on_latents(model, table, train_episodes, run, recipe, say, console)
+        for learner in foreseeing(model, table, train_episodes, recipe):
+            learn(learner)
     model.eval().save_pretrained(run / "model")
     return model
 
 
-def _teach_on_latents(
-    model: WorldModel,
-    table: LatentTable,
-    train_episodes: np.ndarray,
-    run: Path,
-    recipe: Recipe,
-    say: Callable[[WorldModel, str, int], None],
-    console: Console | None,
-) -> None:
-    """All stages that need no pictures."""
-    dynamics = DynamicsLearner(model, table, train_episodes, ticks=recipe.window, seed=recipe.seed)
-    train(dynamics, recipe.dynamics, run / dynamics.name, console=console,
-          on_save=lambda step: say(model, dynamics.name, step))  # fmt: skip
+def stages_of(model: WorldModel) -> list[str]:
+    """The stages in which such a model is taught: not all without pictures, or without actions."""
+    action = model.config.action is not None
+    needed = {
+        "representation": bool(model.config.video),
+        "dynamics": True,
+        "goals": action,
+        "practice": action,
+    }
+    return [stage for stage in STAGES if needed[stage]]
+
+
+def seeing(model: WorldModel, cache: TickCache, episodes: np.ndarray, recipe: Recipe) -> Learner:
+    """The stage that needs pictures."""
+    return RepresentationLearner(model, cache, episodes, config=recipe.objective, seed=recipe.seed)
+
+
+def foreseeing(
+    model: WorldModel, table: LatentTable, episodes: np.ndarray, recipe: Recipe
+) -> Iterator[Learner]:
+    """All stages that need none, in order; each is made when the one before it has learned."""
+    yield DynamicsLearner(model, table, episodes, ticks=recipe.window, seed=recipe.seed)
     if model.config.action is not None:
-        goals = GoalLearner(model, table, train_episodes, seed=recipe.seed)
-        train(goals, recipe.goals, run / goals.name, console=console,
-              on_save=lambda step: say(model, goals.name, step))  # fmt: skip
-        practice = PracticeLearner(model, table, train_episodes, config=recipe.practising, seed=recipe.seed)
-        train(practice, recipe.practice, run / practice.name, console=console,
-              on_save=lambda step: say(model, practice.name, step))  # fmt: skip
+        yield GoalLearner(model, table, episodes, seed=recipe.seed)
+        yield PracticeLearner(model, table, episodes, config=recipe.practising, seed=recipe.seed)
 
 
 @contextmanager
@@ -148,16 +164,44 @@ def prepare(cache: TickCache, run: Path, recipe: Recipe) -> tuple[WorldModel, np
     config = model_config(recipe.size, streams, cache.specs.get("action"), cache.tick_s)
     model = WorldModel(config, recipe.goal)
     fit_scales(model, cache, train_episodes)
-    write_text(
-        run / "run.json",
-        json.dumps(
-            {
-                "recipe": asdict(recipe),
-                "data": cache.hash,
-                "train_episodes": train_episodes.tolist(),
-                "held_out_episodes": held_out.tolist(),
-            },
-            indent=1,
-        ),
+    _write_identity(
+        run,
+        {
+            "recipe": asdict(recipe),
+            "data": cache.hash,
+            "train_episodes": train_episodes.tolist(),
+            "train_hashes": [cache.episodes[i]["hash"] for i in train_episodes],
+            "held_out_episodes": held_out.tolist(),
+        },
     )
     return model, train_episodes
+
+
+def _write_identity(run: Path, about: dict[str, Any]) -> None:
+    """Say in run.json what this run is; CheckpointError if a stage has begun and the file says otherwise."""
+    path, about = run / "run.json", json.loads(json.dumps(about))  # as it will be read back
+    if path.is_file() and any((run / stage).is_dir() for stage in STAGES):
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError) as cause:
+            raise CheckpointError(
+                f"run.json cannot be read ({cause}), so this run cannot be continued; train anew in another "
+                f"folder. Path: {path}"
+            ) from cause
+        if before != about:
+            raise CheckpointError(
+                f"this folder holds a run with other settings: {'; '.join(_changes(before, about))}. Use the "
+                f"same settings and recordings to continue it, or another folder for a new run. Path: {run}"
+            )
+        return
+    write_text(path, json.dumps(about, indent=1))
+
+
+def _changes(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Every setting that differs, by its full name; of episodes only that they do."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            yield from _changes(before.get(key), now[key], f"{name}.{key}" if name else key)
+    elif before != now:
+        lists = isinstance(before, list) or isinstance(now, list)
+        yield f"{name} differ" if lists else f"{name} was {before}, is {now}"

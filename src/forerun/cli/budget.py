@@ -12,9 +12,8 @@ import torch
 from rich.console import Console
 
 from forerun.data.cache import TickCache
-from forerun.practice import PracticeLearner
-from forerun.stages import DynamicsLearner, GoalLearner, LatentTable, RepresentationLearner
-from forerun.teach import STAGES, Recipe, prepare
+from forerun.stages import LatentTable
+from forerun.teach import STAGES, Recipe, foreseeing, one_thread, prepare, seeing
 from forerun.training.learner import Learner
 from forerun.training.trainer import TrainConfig, train
 from forerun.world_model import WorldModel
@@ -26,28 +25,27 @@ TIMED = 30
 
 
 def steps_for(cache: TickCache, recipe: Recipe, minutes: float) -> dict[str, int]:
-    """Steps per stage that fill ``minutes`` on this machine, in the proportions of ``recipe``."""
+    """Steps per stage that fill ``minutes`` on this machine, in the proportions of ``recipe``.
+
+    Every stage is timed as `forerun.teach.teach` runs it, threads included.
+    """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         model, episodes = prepare(cache, Path(scratch), recipe)
         latents = torch.zeros(cache.num_rows, int(model.num_tokens), model.config.size.latent_dim)
         action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         table = LatentTable(latents, action, cache)
-        learners: dict[str, Learner] = {
-            "dynamics": DynamicsLearner(model, table, episodes, ticks=recipe.window)
-        }
+        wanted = {name: recipe.stage(name) for name in STAGES}
+        per_step: dict[str, float] = {}
+
+        def time_steps(learner: Learner) -> None:
+            per_step[learner.name] = _seconds_per_step(learner, wanted[learner.name], Path(scratch))
+
         if model.config.video:
-            learners["representation"] = RepresentationLearner(
-                model, cache, episodes, config=recipe.objective
-            )
-        if cache.has_action:
-            learners["goals"] = GoalLearner(model, table, episodes)
-            learners["practice"] = PracticeLearner(model, table, episodes)
-        wanted = {name: getattr(recipe, name) for name in STAGES}
-        per_step = {
-            name: _seconds_per_step(learner, wanted[name], Path(scratch))
-            for name, learner in learners.items()
-        }
+            time_steps(seeing(model, cache, episodes, recipe))
+        with one_thread():
+            for learner in foreseeing(model, table, episodes, recipe):
+                time_steps(learner)
         encoding = _encoding_seconds(model, cache)
     available = max(60 * minutes * OVERHEAD - encoding - (time.perf_counter() - began), 1.0)
     factor = available / sum(wanted[name].steps * seconds for name, seconds in per_step.items())

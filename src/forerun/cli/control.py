@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forerun.cli.picture_goal import reach_picture
-from forerun.cli.runs import Run, difference, known_episodes, open_run, table_of
+from forerun.cli.runs import Run, difference, known_episodes, making, open_run, set_threads, table_of
 from forerun.cli.tables import success_table
-from forerun.cli.train import set_threads
 from forerun.control.agents import RandomAgent, WorldModelAgent
 from forerun.control.trials import Agent, Trial, make_task, recorded_trials, sampled_trials
 from forerun.data.cache import TickCache
@@ -79,6 +78,8 @@ class Control:
                 f"--trials {self.trials}, --offset {' '.join(map(str, self.offset))}, --budget-steps "
                 f"{self.budget_steps}: each must be at least 1"
             )
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}; it must be 0 or above")
         if self.bc is not None and "bc" not in self.floors:
             raise ConfigError("--bc names a cloned policy, but --floors leaves it out; drop one of them")
 
@@ -90,16 +91,21 @@ class Control:
         check_task(task, run, self.env)
         out = self.out or (run.path or run.model_path.parent) / "control"
         agent = WorldModelAgent(run.model, PlannerConfig(method=self.method), self.seed)
-        if self.goal is not None:
-            return reach_picture(
-                task, agent, self.goal, out, steps=self.budget_steps or 50, seed=self.seed, console=console
-            )
+        with making(out):  # trials take minutes: whether their figures can be written is known before
+            if self.goal is None:
+                self._compete(run, task, agent, out, console)
+            else:
+                steps = self.budget_steps or 50
+                reach_picture(task, agent, self.goal, out, steps=steps, seed=self.seed, console=console)
+        task.close()
+        return 0
+
+    def _compete(self, run: Run, task: Task, agent: WorldModelAgent, out: Path, console: Console) -> None:
+        """A table per offset, of the agent and its floors."""
         cache = table_of(run, self.data) if self._reads_recordings(run) else None
         agents: dict[str, Agent] = {NAMES[self.method]: agent, **self._floors(run, task, cache)}
         for offset in self.offset if self.starts == "recorded" else (0,):
             self._compare(run, task, cache, agents, offset, out, console)
-        task.close()
-        return 0
 
     def _reads_recordings(self, run: Run) -> bool:
         """Trials or the cloned policy may need them."""

@@ -12,9 +12,8 @@ from tyro.conf import Positional
 
 from forerun.checkpoint import write_text
 from forerun.cli.data import progress_bar
-from forerun.cli.runs import Run, known_episodes, open_run, table_of
+from forerun.cli.runs import CONTEXT, Run, known_episodes, open_run, set_threads, table_of, trained_on
 from forerun.cli.tables import prediction_table
-from forerun.cli.train import CONTEXT, set_threads
 from forerun.data.cache import TickCache
 from forerun.evaluation.clips import imagined_clips
 from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, MODEL, NEAREST, RANDOM, Prediction
@@ -107,13 +106,12 @@ class Imagine:
         )
 
     def _measured(self, run: Run, cache: TickCache, episodes: np.ndarray, horizon: int) -> Prediction:
-        known = run.train_episodes if run.data_hash == cache.hash and len(run.train_episodes) else None
         with progress_bar("imagining") as update:
             return predict(
                 run.model,
                 cache,
                 episodes,
-                train_episodes=known,
+                train_episodes=trained_on(run, cache),
                 horizon=horizon,
                 context=self.context,
                 progress=update,
@@ -126,23 +124,28 @@ class Imagine:
         write_text(out / "prediction.json", json.dumps(found.to_json()))
         if not run.config.video:
             return None
-        clips = imagined_clips(
-            run.model,
-            cache,
-            episodes,
-            horizon=found.horizon,
-            context=self.context,
-            count=self.clips,
-            camera=self.camera,
-        )
-        files = imagination_page(
-            out / "index.html",
-            title=f"What {run.name} imagines",
-            clips=clips,
-            curve=error_curve(found),
-            facts=facts(run, found, what),
-        )
-        return files[0]
+        page = out / "index.html"
+        return write_page(page, run, cache, episodes, what, found, count=self.clips, camera=self.camera)
+
+
+def write_page(
+    path: Path,
+    run: Run,
+    cache: TickCache,
+    episodes: np.ndarray,
+    what: str,
+    found: Prediction,
+    *,
+    count: int = 4,
+    camera: str | None = None,
+) -> Path:
+    """Real pictures, imagined ones and their difference as films, with the errors ``found``, as one page."""
+    clips = imagined_clips(
+        run.model, cache, episodes, horizon=found.horizon, context=found.context, count=count, camera=camera
+    )
+    title = f"What {run.name} imagines"
+    about, curve = facts(run, found, what), error_curve(found)
+    return imagination_page(path, title=title, clips=clips, curve=curve, facts=about)[0]
 
 
 def free_name(path: Path) -> Path:

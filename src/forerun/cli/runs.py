@@ -2,21 +2,24 @@
 
 RUN/
   settings.json       what was asked for; the same again resumes
-  run.json            which episodes were held out (forerun.teach)
+  run.json            which episodes were trained on, which held out (forerun.teach)
   cache/              the recordings as a table of ticks
   model/              the world model, when all stages are done
   prediction.json     its errors on held-out episodes
+  report.html         what it imagines of them, to look at
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from forerun.cli.data import progress_bar
 from forerun.config import ModelConfig
@@ -27,6 +30,8 @@ from forerun.types import CheckpointError, DataError, ShapeError, StorageError, 
 from forerun.world_model import WorldModel
 
 SETTINGS = "settings.json"
+CONTEXT = 3
+"""Ticks shown to the model before it imagines."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Run:
     recipe: dict[str, Any]
     """The steps of every stage and what else `forerun.teach.Recipe` holds."""
     train_episodes: np.ndarray
+    train_hashes: frozenset[str]
+    """Content of the training episodes, as in `TickCache.episodes`; empty for a bare model."""
     held_out: np.ndarray
 
     @property
@@ -52,6 +59,11 @@ class Run:
     @property
     def name(self) -> str:
         return (self.path or self.model_path).resolve().name
+
+
+def set_threads(threads: int | None) -> None:
+    """Use so many cores: by default two, which pays for small models, or what OMP_NUM_THREADS says."""
+    torch.set_num_threads(threads or min(2, torch.get_num_threads()))
 
 
 def open_run(path: Path) -> Run:
@@ -79,6 +91,7 @@ def open_run(path: Path) -> Run:
         data_hash=about.get("data"),
         recipe=about.get("recipe", {}),
         train_episodes=np.asarray(about.get("train_episodes", []), dtype=np.int64),
+        train_hashes=frozenset(about.get("train_hashes", [])),
         held_out=np.asarray(about.get("held_out_episodes", []), dtype=np.int64),
     )
 
@@ -226,26 +239,57 @@ def make_folder(path: Path) -> None:
         ) from cause
 
 
+@contextmanager
+def making(path: Path) -> Iterator[None]:
+    """Make a folder for what is to come, and remove it again if nothing came.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    new = not path.exists()
+    make_folder(path)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # something came
+                path.rmdir()
+
+
+def trained_on(run: Run, cache: TickCache) -> np.ndarray:
+    """Episodes of ``cache`` whose content the model was trained on, whatever set they now belong to."""
+    if run.data_hash == cache.hash:
+        return run.train_episodes
+    known = [i for i, episode in enumerate(cache.episodes) if episode["hash"] in run.train_hashes]
+    return np.asarray(known, dtype=np.int64)
+
+
 def known_episodes(run: Run, cache: TickCache, chosen: Sequence[int] = ()) -> tuple[np.ndarray, str]:
     """Episodes to test on, and what to call them: never one the model was trained on, unless ``chosen``.
 
     Raises:
-        DataError: an episode does not exist, or nothing was held out.
+        DataError: an episode does not exist, or the model was trained on all there are.
     """
+    trained = trained_on(run, cache)
     if chosen:
         wrong = [i for i in chosen if not 0 <= i < cache.num_episodes]
         if wrong:
             raise DataError(
                 f"there is no episode {wrong[0]}; the recordings have 0 to {cache.num_episodes - 1}"
             )
-        seen = sorted(set(chosen) & set(run.train_episodes.tolist())) if run.data_hash == cache.hash else []
+        seen = set(chosen) & set(trained.tolist())
         note = f" ({len(seen)} of them trained on)" if seen else ""
         return np.asarray(chosen, dtype=np.int64), f"chosen episodes{note}"
-    if run.data_hash != cache.hash:
-        return np.arange(cache.num_episodes), "episodes of a set the model was not trained on"
-    if not len(run.held_out):
+    unseen = np.setdiff1d(np.arange(cache.num_episodes), trained)
+    if not len(unseen):
         raise DataError(
-            "this run held no episode out, so there is none the model has not seen; name some with "
-            "--episode, or other recordings with --data"
+            f"the model was trained on all {cache.num_episodes} episodes of these recordings, so there is "
+            "none it has not seen; name some with --episode, or other recordings with --data"
         )
-    return run.held_out, "held-out episodes"
+    if run.data_hash == cache.hash:
+        return unseen, "held-out episodes"
+    if len(trained):
+        return unseen, f"episodes the model was not trained on; {len(trained)} others left out"
+    if not run.train_hashes:
+        return unseen, "episodes of another set; this model does not say what it was trained on"
+    return unseen, "episodes of a set the model was not trained on"

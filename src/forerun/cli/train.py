@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
 
 from forerun.checkpoint import write_text
 from forerun.cli.budget import steps_for
 from forerun.cli.data import progress_bar
-from forerun.cli.runs import SETTINGS, chosen_streams, claim, make_folder, open_run
+from forerun.cli.imagine import write_page
+from forerun.cli.runs import CONTEXT, SETTINGS, chosen_streams, claim, make_folder, open_run, set_threads
 from forerun.cli.tables import prediction_table
 from forerun.data import open_recordings
 from forerun.data.cache import GIB, TickCache, build_cache
 from forerun.data.episode import Recordings
 from forerun.data.window import split_episodes
+from forerun.encoders.video import GRID
 from forerun.evaluation.clips import imagined_clips, stacked
 from forerun.evaluation.errors import Prediction
 from forerun.evaluation.prediction import longest_horizon, predict
@@ -27,35 +29,31 @@ from forerun.teach import STAGES, Recipe, teach
 from forerun.types import ConfigError, DataError
 from forerun.world_model import WorldModel
 
-CONTEXT = 3
-"""Ticks shown to the model before it imagines."""
 _FREE = ("data", "out", "cache", "cache_gb", "threads")
-"""May differ when a run is resumed: they change where things lie and how fast they go, not what is "
-"learned."""
+"""May differ when a run is resumed: they say where things lie and how fast they go, not what is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Learn a world model from recordings; the same command again resumes.
+    """Learn a world model from recordings, and show what it imagines; the same command again resumes.
 
     Example: forerun train --data recordings/ --out runs/first
     """
 
     data: Path
     """Recordings in any format that forerun data inspect opens."""
-    out: Path
-    """Folder of this run; it is made."""
+    out: Path | None = None
+    """Folder of this run; it is made. By default runs/ and the name of the recordings."""
     size: Literal["xs", "s", "m", "l", "xl"] = "xs"
     """The one dial of the architecture; xs is for a laptop CPU."""
     tick: float = 0.1
     """Seconds between two ticks of the world model."""
     image_size: int = 64
-    """Pictures become so many pixels wide and high."""
+    """Pictures become so many pixels wide and high: 32, 48, 64 and so on."""
     budget: float = 1.0
     """How long to train: multiplies the steps of the recipe."""
     minutes: float | None = None
-    """How long to train, in minutes on this machine: a short timing picks the steps, which the run "
-    "remembers."""
+    """How long to train, in minutes on this machine: a short timing picks the steps, kept with the run."""
     streams: tuple[str, ...] = ()
     """Streams to learn from, actions included; all by default."""
     holdout: float = 0.1
@@ -70,29 +68,69 @@ class Train:
     """Of torch; by default both of two cores, or fewer if OMP_NUM_THREADS says so."""
 
     def __post_init__(self) -> None:
-        if self.budget <= 0 or (self.minutes is not None and self.minutes <= 0) or self.cache_gb <= 0:
-            raise ConfigError(
-                f"--budget {self.budget:g}, --minutes {self.minutes}, --cache-gb {self.cache_gb:g}: each "
-                "must be above 0"
-            )
+        lengths = {"--budget": self.budget, "--minutes": self.minutes, "--cache-gb": self.cache_gb}
+        for name, value in lengths.items():
+            if value is not None and not (isfinite(value) and value > 0):
+                raise ConfigError(f"{name} is {value:g}; it must be a finite number above 0")
         if self.minutes is not None and self.budget != 1.0:
             raise ConfigError("--budget and --minutes both say how long to train; give one of them")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"--threads is {self.threads}; it must be at least 1")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        """Say before hours of decoding what the model or the split would refuse after."""
+        if not 0 < self.tick <= 10:
+            raise ConfigError(f"--tick is {self.tick:g}; it must be above 0 and at most 10 seconds")
+        if not 0 <= self.holdout < 1:
+            raise ConfigError(
+                f"--holdout is {self.holdout:g}; it must be at least 0 and below 1, for example 0.1"
+            )
+        if self.image_size % GRID or not 2 * GRID <= self.image_size <= 2048:
+            raise ConfigError(
+                f"--image-size is {self.image_size}; it must be a multiple of {GRID} from {2 * GRID} up to "
+                "2048, for example 64"
+            )
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}; it must be 0 or above")
 
     def __call__(self) -> int:
         console = Console()
-        recordings = open_recordings(self.data)
-        claim(self.out, SETTINGS)
+        recordings, run = open_recordings(self.data), self.run
+        if run.resolve().is_relative_to(self.data.resolve()):
+            raise ConfigError(
+                "the run would lie inside the recordings and change what they hold; choose another --out. "
+                f"Path: {run}"
+            )
+        claim(run, SETTINGS)
         settings = self.settled()
         set_threads(self.threads)
         cache = self.table(recordings)
-        if (self.out / "model").is_dir():
-            console.print(f"This run is finished; for a new one choose another --out than {self.out}")
+        if (run / "model").is_dir():
+            self._check_recordings(cache)
+            console.print(f"This run is finished; for a new one choose another --out than {run}")
         else:
-            train_model(cache, self.out, self.recipe(cache, settings))
-        self.report(console, measured(self.out, cache))
+            train_model(cache, run, self.recipe(cache, settings))
+        self.report(console, measured(run, cache), pictured(run, cache))
         return 0
+
+    def _check_recordings(self, cache: TickCache) -> None:
+        """ConfigError if the finished run is of other recordings; teach() refuses to continue such a one."""
+        trained = open_run(self.run).data_hash
+        if trained not in (None, cache.hash):
+            raise ConfigError(
+                f"the finished run '{self.run.name}' was trained on other recordings than --data holds; to "
+                "train on these, choose another --out. To look at them with the model there is, run: forerun "
+                f"imagine {self.run} --data {self.data}"
+            )
+
+    @property
+    def run(self) -> Path:
+        """Folder of this run."""
+        if self.out is not None:
+            return self.out
+        data = self.data.resolve()
+        return Path("runs") / ((data.stem if data.is_file() else data.name) or "recordings")
 
     def settled(self) -> dict[str, Any]:
         """The settings of this run, written at its start and unchanged once a stage has begun.
@@ -103,12 +141,12 @@ class Train:
         wanted = {f.name: getattr(self, f.name) for f in fields(self)}
         wanted |= {
             "data": str(self.data.resolve()),
-            "out": self.out.name,
+            "out": self.run.name,
             "cache": str(self.cache.resolve()) if self.cache else None,
             "streams": list(self.streams),
         }
-        path = self.out / SETTINGS
-        begun = any((self.out / stage).is_dir() for stage in STAGES)
+        path = self.run / SETTINGS
+        begun = any((self.run / stage).is_dir() for stage in STAGES)
         if not path.is_file() or not begun:
             write_text(path, json.dumps(wanted, indent=1))
             return wanted
@@ -121,7 +159,7 @@ class Train:
         if changed:
             raise ConfigError(
                 f"--out holds a run with other settings: {'; '.join(changed)}. Give the same settings to "
-                f"resume it, or another --out for a new run. Path: {self.out}"
+                f"resume it, or another --out for a new run. Path: {self.run}"
             )
         return {**wanted, "steps": before.get("steps")}
 
@@ -130,7 +168,7 @@ class Train:
         with progress_bar("decoding") as update:
             return build_cache(
                 recordings,
-                self.cache or self.out / "cache",
+                self.cache or self.run / "cache",
                 tick_s=self.tick,
                 image_size=self.image_size,
                 streams=chosen_streams(recordings, self.streams),
@@ -146,25 +184,23 @@ class Train:
         steps = settings.get("steps")
         if steps is None:
             steps = steps_for(cache, recipe, self.minutes)
-            write_text(self.out / SETTINGS, json.dumps({**settings, "steps": steps}, indent=1))
+            write_text(self.run / SETTINGS, json.dumps({**settings, "steps": steps}, indent=1))
         return replace(recipe, **{s: replace(getattr(recipe, s), steps=steps[s]) for s in STAGES})
 
-    def report(self, console: Console, prediction: Prediction | None) -> None:
+    def report(self, console: Console, prediction: Prediction | None, page: Path | None) -> None:
         """What the run learned, where it lies, what to do next."""
         if prediction is None:
             console.print("No episode was held out (--holdout 0), so nothing can be measured honestly.")
         else:
             console.print(prediction_table(prediction, width=console.width))
-        console.print(f"\nmodel   {self.out / 'model'}", highlight=False)
-        if (self.out / "videos").is_dir():
-            console.print(f"videos  {self.out / 'videos'}", highlight=False)
-        unseen = "" if prediction is not None else " --data OTHER_RECORDINGS"
-        console.print(f"next    forerun imagine {self.out}{unseen}", highlight=False)
-
-
-def set_threads(threads: int | None) -> None:
-    """Use so many cores: by default two, which pays for small models, or what OMP_NUM_THREADS says."""
-    torch.set_num_threads(threads or min(2, torch.get_num_threads()))
+        lines = {"model": self.run / "model", "videos": self.run / "videos", "report": page}
+        console.print()
+        for name, path in lines.items():
+            if path is not None and path.exists():
+                console.print(f"{name:<8}{path}", highlight=False, soft_wrap=True)
+        first = "" if page is None else "open the report in a browser; then look further ahead with\n        "
+        further = "--data OTHER_RECORDINGS" if prediction is None else "--seconds 3"
+        console.print(f"next    {first}forerun imagine {self.run} {further}", highlight=False, soft_wrap=True)
 
 
 def train_model(cache: TickCache, run: Path, recipe: Recipe, console: Console | None = None) -> WorldModel:
@@ -211,3 +247,16 @@ def measured(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | 
         )
     write_text(path, json.dumps(found.to_json()))
     return found
+
+
+def pictured(run: Path, cache: TickCache) -> Path | None:
+    """RUN/report.html, the page with what was measured; None without held-out episodes or pictures."""
+    done, page = open_run(run), run / "report.html"
+    if page.is_file():
+        return page
+    if not len(done.held_out) or not done.config.video:
+        return None
+    for left in run.glob(f"{page.stem}-clip-*.mp4"):
+        left.unlink()  # of a page that was interrupted before it was there
+    found = Prediction.from_json(json.loads((run / "prediction.json").read_text()))
+    return write_page(page, done, cache, done.held_out, "held-out episodes", found)

@@ -14,8 +14,8 @@ import gymnasium
 import numpy as np
 
 from forerun.data.cache import TickCache
-from forerun.tasks import Task
-from forerun.types import ConfigError, DataError
+from forerun.tasks import TASKS, Task
+from forerun.types import ConfigError, DataError, Error
 
 Observations = dict[str, np.ndarray]
 """Per stream (B, *shape)."""
@@ -65,13 +65,23 @@ class Outcome:
 
 
 def make_task(env: str) -> Task:
-    """A task by its Gymnasium id; ConfigError if it cannot set states (and so cannot be tried fairly)."""
+    """A task by its Gymnasium id.
+
+    Raises:
+        ConfigError: it is unknown, cannot be made, or cannot set states (and so cannot be tried fairly).
+    """
     try:
         task = gymnasium.make(env).unwrapped
-    except gymnasium.error.Error as cause:
-        known = sorted(i for i in gymnasium.registry if i.startswith("forerun/"))
+    except Error:  # a missing extra, or no OpenGL: said already
+        raise
+    except (gymnasium.error.Error, ImportError, AttributeError, TypeError, ValueError, OSError) as cause:
+        if env in TASKS:
+            raise  # a fault of ours
+        absent = isinstance(cause, gymnasium.error.UnregisteredEnv)
+        reason = " ".join(str(cause).split()).rstrip(".")
         raise ConfigError(
-            f"environment '{env}' is unknown ({cause}); try one of {', '.join(known)}"
+            f"environment '{env}' {'is unknown' if absent else 'cannot be made'} ({reason}); try one of "
+            f"{', '.join(sorted(TASKS))}"
         ) from cause
     if not isinstance(task, Task):
         raise ConfigError(

@@ -66,7 +66,7 @@ def predict(
     Args:
         cache: recordings on the model's own clock; see `clip_starts` for what fits.
         train_episodes: where "nearest clip" and "random frame" come from, ``episodes`` excepted; left
-            out if None.
+            out if None, or if none of them is longer than the horizon.
         horizon: H ticks.
         context: ticks shown before, at least 1.
         clips: at most so many, spread evenly over the episodes.
@@ -78,7 +78,7 @@ def predict(
     model.eval()
     starts = clip_starts(cache, episodes, context + horizon, clips)
     library, others = None, np.setdiff1d([] if train_episodes is None else train_episodes, episodes)
-    if len(others):
+    if longest_horizon(cache, others.astype(np.int64), 1) >= horizon:
         library = _Library(model, cache, others.astype(np.int64), horizon, neighbours, seed)
     owner = np.searchsorted(cache.episode_starts, starts, side="right") - 1
     sums = _Sums(np.unique(owner), horizon)
