@@ -260,7 +260,7 @@ def make_env(name: str, *, drawn: bool = False) -> gymnasium.Env:
         env.close()
         if "rgb_array" in modes:
             return gymnasium.make(name, render_mode="rgb_array")
-    except (gymnasium.error.Error, ImportError) as cause:
+    except (gymnasium.error.Error, ImportError, ValueError) as cause:
         raise ConfigError(_refused(name, cause)) from cause
     raise ConfigError(
         f"the environment '{name}' draws no pictures: its render modes are {', '.join(modes) or 'none'}, and "

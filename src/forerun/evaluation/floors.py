@@ -26,6 +26,7 @@ from forerun.data.window import WindowSampler, last_rows, later_rows
 from forerun.encoders.proprio import Standardise
 from forerun.encoders.video import Centre, video_encoder
 from forerun.layers import mlp
+from forerun.stages import taught_on
 from forerun.training.learner import Batch
 from forerun.training.trainer import TrainConfig, train
 from forerun.types import CheckpointError, ConfigError
@@ -127,14 +128,14 @@ class CloningLearner:
         self.policy, self.cache, self.config, self.seed = policy, cache, config or CloningConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, self.config.batch_size, seed)
         self.last_row = last_rows(cache)
+        self.source = taught_on(cache, episodes)
 
     @property
     def module(self) -> nn.Module:
         return self.policy
 
     def batch(self, step: int) -> Batch:
-        """Every stream now (B, *shape) and as "goal.NAME" later in the same episode; ``action`` (B, A) "
-        "now."""
+        """Every stream now (B, *shape) and as "goal.NAME" later in the episode; ``action`` (B, A) now."""
         rows = self.sampler.batch(step)
         random = np.random.default_rng([self.seed, step])
         goals = later_rows(rows, self.last_row, self.config.horizon, random)
@@ -157,7 +158,8 @@ class CloningLearner:
         model = self.policy.config.to_json()
         return {
             "config": asdict(self.config),
-            "data": self.cache.hash,
+            **self.source,
+            "seed": self.seed,
             "model": model,
             "width": self.policy.width,
         }

@@ -38,7 +38,7 @@ class RunLog:
         self.last: dict[str, float] = {}
         """The newest line without its step, also of an earlier run; empty if there is none."""
         self.progress = Progress(
-            TextColumn("[bold]{task.description:<16}"),
+            TextColumn("[bold]{task.description:<18}"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:>6.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}"),
