@@ -16,7 +16,6 @@ from forerun.data.window import (
     later_rows,
     read_window,
     split_episodes,
-    statistics,
     window_starts,
 )
 from forerun.types import ConfigError, DataError
@@ -158,13 +157,6 @@ def test_one_episode_cannot_be_split(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="only 1 of different content"):
         split_episodes(build_cache(source, tmp_path, tick_s=0.1))
-
-
-def test_statistics_are_those_of_the_given_episodes(cache: TickCache) -> None:
-    found = statistics(cache, [2, 4])["state"]
-    values = np.concatenate([np.asarray(cache.streams["state"])[cache.rows_of([e])] for e in (2, 4)])
-    for name in ("mean", "std", "min", "max"):
-        np.testing.assert_allclose(getattr(found, name), getattr(values, name)(axis=0), rtol=1e-6)
 
 
 def touch_and_camera() -> Episode:

@@ -16,7 +16,7 @@ Size = Literal["xs", "s", "m", "l", "xl"]
 
 @dataclass(frozen=True, kw_only=True)
 class SizeConfig:
-    """Widths and depths. The presets follow reference recipes; see ARCHITECTURE.md for parameter counts."""
+    """Widths and depths. The presets follow reference recipes."""
 
     latent_dim: int
     """D: numbers per latent token."""
@@ -37,7 +37,7 @@ class SizeConfig:
     window: int
     """Ticks a token can look back, itself included."""
     head_width: int
-    """Width of the small networks on latents: goal policy, goal distance, inverse dynamics."""
+    """Width of the small networks on latents: goal policy and goal distance."""
 
 
 PRESETS: dict[str, SizeConfig] = {

@@ -124,7 +124,19 @@ def success_table(tallies: Sequence[Tally], control_hz: float, how: str) -> Rend
         f"n = {tallies[0].n}, 95 % Wilson intervals; {how}. Decides anew at every step; ms: median, one "
         "trial alone, from picture to action."
     )
-    return Group(table, Text(note, style="dim"))
+    return Group(table, Text(_lead(tallies)), Text(note, style="dim"))
+
+
+def _lead(tallies: Sequence[Tally]) -> str:
+    """The first agent beside the best of the others, trial by trial."""
+    first, *others = tallies
+    if not others:
+        return ""
+    rival = max(others, key=lambda tally: tally.share().estimate)
+    lead = Interval(*(100 * x for x in first.lead_over(rival)))
+    return (
+        f"{first.name} over {rival.name}, on the same trials: {lead.estimate:+.0f} points{span(lead, '+.0f')}"
+    )
 
 
 def _percent(share: Interval) -> str:

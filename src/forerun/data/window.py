@@ -157,32 +157,6 @@ def _table(cache: TickCache, name: str) -> np.ndarray:
     return np.asarray(table)
 
 
-class Statistics(NamedTuple):
-    """Per channel of a stream, in its unit; each of the stream's shape, float32."""
-
-    mean: np.ndarray
-    std: np.ndarray
-    min: np.ndarray
-    max: np.ndarray
-
-
-def statistics(cache: TickCache, episodes: np.ndarray | Sequence[int]) -> dict[str, Statistics]:
-    """Of every stream but pictures, over the valid rows of the episodes; pass the training ones only."""
-    rows = cache.rows_of(episodes)
-    found = {}
-    for name, table in cache.streams.items():
-        if table.dtype == np.uint8:
-            continue
-        values = np.asarray(table)[rows[np.asarray(cache.valid[name])[rows]]].astype(np.float64)
-        if not len(values):
-            raise DataError(
-                f"stream '{name}' has no valid sample in the training episodes; leave it out with --streams"
-            )
-        parts = (values.mean(0), values.std(0), values.min(0), values.max(0))
-        found[name] = Statistics(*(part.astype(np.float32) for part in parts))
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class WindowSpec:
     """How much of one stream to read around a moment: the half-open stretch (t - back, t + ahead]."""
