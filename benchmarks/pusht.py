@@ -13,6 +13,7 @@ from reaching import Benchmark, main
 
 from forerun.dynamics.heads import GoalConfig
 from forerun.evaluation.demo import DemoPlan
+from forerun.imagination.planner import PlannerConfig
 from forerun.teach import Recipe
 
 BENCHMARK = Benchmark(
@@ -21,6 +22,7 @@ BENCHMARK = Benchmark(
         env="forerun/PushT-v0",
         episodes=1000,
         recipe=replace(Recipe().scaled(5.0), goal=GoalConfig(near=0.5)),
+        planner=PlannerConfig(candidates=128, elites=12, horizon=8, cost="both", latent_weight=10.0),
     ),
 )
 
