@@ -17,7 +17,7 @@ import tyro
 
 from forerun.cli.runs import open_run
 from forerun.cli.train import Train
-from forerun.evaluation.errors import CHANGED_PIXELS, COPY, MODEL, NEAREST, RANDOM, Prediction
+from forerun.evaluation.errors import CHANGED_PIXELS, COPY, MEAN, MODEL, NEAREST, RANDOM, Prediction
 from forerun.evaluation.results import write_result
 
 
@@ -36,9 +36,12 @@ class RealRobot:
         Train(data=self.data, out=self.out, seed=self.seed, threads=self.threads, budget=self.budget)()
         run = open_run(self.out)
         found = Prediction.from_json(json.loads((self.out / "prediction.json").read_text()))
-        errors = {name: found.error(CHANGED_PIXELS, name, 1.0) for name in (MODEL, COPY, NEAREST, RANDOM)}
+        errors = {
+            name: found.error(CHANGED_PIXELS, name, 1.0) for name in (MODEL, COPY, MEAN, NEAREST, RANDOM)
+        }
         metrics = {
             "ratio": found.ratio(CHANGED_PIXELS, 1.0),
+            "ratio_to_mean": found.ratio(CHANGED_PIXELS, 1.0, MEAN),
             "shuffled_ratio": found.shuffled_ratio(1.0),
             "changed_pixel_error": errors,
             "clips": found.num_clips,

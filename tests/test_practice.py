@@ -10,11 +10,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from forerun.data import Stream
 from forerun.data.cache import TickCache
 from forerun.encoders.whitening import FLOOR, Whitening
 from forerun.practice import PracticeConfig, PracticeLearner
 from forerun.stages import DynamicsLearner, GoalLearner, LatentTable, fit_scales
 from forerun.training.trainer import TrainConfig, train
+from forerun.types import DataError
 from forerun.world_model import WorldModel
 from moving_dot import BOUND, episode, table, tiny_config
 
@@ -117,3 +119,12 @@ def test_whitened_latents_vary_alike_in_every_direction_that_is_not_noise() -> N
     assert spread[3] < FLOOR * spread[0]
     torch.testing.assert_close(white.variance[1].sqrt(), deviation, atol=0.01, rtol=0)
     torch.testing.assert_close(white.inverse(seen)[:, 1], latents, atol=1e-4, rtol=0)
+
+
+def test_a_camera_that_was_off_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    dark = episode(0)
+    pictures = dark.streams["camera"]
+    dark.streams["camera"] = Stream(pictures.spec, pictures.times_s, np.zeros((24, 32, 32, 3), np.uint8))
+    cache = table(tmp_path, dark)
+    with pytest.raises(DataError, match=r"'camera' never changes.*--streams place state action"):
+        fit_scales(WorldModel(tiny_config(cache)), cache, np.arange(1))

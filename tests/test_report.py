@@ -195,14 +195,14 @@ def test_strips_have_a_row_for_each_film_on_clear_ground() -> None:
 
 def test_charts_take_their_colours_and_type_from_the_page() -> None:
     band = bootstrap_band(np.random.default_rng(1).random((8, T - 1)), resamples=50)
-    svg = error_chart(curve(nearest=band, random=band)) + loss_chart([loss(), loss("goals")])
+    svg = error_chart(curve(nearest=band, mean=band)) + loss_chart([loss(), loss("goals")])
     assert not any(colour in svg for colour in COLOURS.values())
     assert "var(--model)" in svg
     assert "<text" in svg
     for words in (
         "copy of the last picture",
         "nearest recording",
-        "any recorded picture",
+        "mean picture",
         "dynamics",
         "goals",
     ):

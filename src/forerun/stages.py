@@ -38,7 +38,14 @@ def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray, pictur
     for spec in model.config.streams:
         values = cache.streams[spec.name]
         if spec.kind == "video":
-            model.centre(spec).fit(torch.from_numpy(values[few]))
+            seen = values[few]
+            if (seen == seen[0]).all():
+                others = " ".join(name for name in cache.specs if name != spec.name)
+                raise DataError(
+                    f"stream '{spec.name}' never changes: all its pictures are alike, as of a camera that "
+                    f"was off, and there is nothing to learn from it. Leave it out: --streams {others}"
+                )
+            model.centre(spec).fit(torch.from_numpy(seen))
         else:
             model.vector_code(spec).scale.fit(torch.from_numpy(values[rows]).flatten(1))
     if model.config.action is not None:
@@ -142,7 +149,7 @@ def redrawing_error(model: WorldModel, stream: str, latents: Tensor, picture: Te
     target = model.centre(spec)(picture)
     drawn = model.decoder(spec)(latents)
     weight = target.abs().mean(-1, keepdim=True)
-    weight = 0.3 + weight / weight.mean()
+    weight = 0.3 + weight / weight.mean().clamp_min(1e-6)
     return (weight / weight.mean() * (drawn - target).square()).mean()
 
 

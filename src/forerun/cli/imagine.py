@@ -16,7 +16,7 @@ from forerun.cli.runs import CONTEXT, Run, known_episodes, open_run, set_threads
 from forerun.cli.tables import prediction_table
 from forerun.data.cache import TickCache
 from forerun.evaluation.clips import imagined_clips
-from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, MODEL, NEAREST, RANDOM, Prediction
+from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, MEAN, MODEL, NEAREST, Prediction
 from forerun.evaluation.prediction import longest_horizon, predict
 from forerun.evaluation.report import ErrorCurve, imagination_page
 from forerun.types import ConfigError, DataError, StorageError
@@ -165,7 +165,7 @@ def error_curve(found: Prediction, quantity: str | None = None) -> ErrorCurve:
         model=found.curve(quantity, MODEL),
         copy_last=found.curve(quantity, COPY),
         nearest=found.curve(quantity, NEAREST) if has_library else None,
-        random=found.curve(quantity, RANDOM) if has_library else None,
+        mean=found.curve(quantity, MEAN) if MEAN in found.methods(quantity) else None,
         n=found.num_clips,
         unit=f"mean squared error, {quantity}" + ("" if quantity == LATENTS else ", 0 to 1"),
     )

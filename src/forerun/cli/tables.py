@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, PIXELS, Prediction
+from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, MEAN, PIXELS, Prediction
 from forerun.evaluation.stats import Interval
 from forerun.evaluation.tally import Tally
 
@@ -30,7 +30,8 @@ def prediction_table(
     """
     intervals = width >= WIDE and len(prediction.episodes) > 1
     moments = FAR_S if prediction.seconds[-1] > 1.9 else NEAR_S
-    columns = sorted({prediction.seconds[prediction.nearest_column(s)] for s in moments})
+    ahead = {prediction.seconds[prediction.nearest_column(s)] for s in moments}
+    columns = sorted(ahead | {prediction.seconds[-1]})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("error")
     table.add_column("of")
@@ -66,15 +67,25 @@ def verdicts(prediction: Prediction) -> list[Text]:
     for quantity in prediction.quantities:
         ratio = prediction.ratio(quantity, far, COPY)
         if ratio is not None and quantity != LATENTS:
-            lines.append(
-                Text(f"{quantity}, {far:.3g} s ahead: {_share(ratio)} of the squared error of copy-last")
-            )
+            line = f"{quantity}, {far:.3g} s ahead: {_share(ratio)} of the squared error of copy-last"
+            lines.append(Text(f"{line}{_beside_mean(prediction, quantity, far)}"))
     shuffled = prediction.shuffled_ratio()
     if shuffled is not None:
         lines.append(
             Text(f"with the actions of another clip the latent error is {_times(shuffled)} as large")
         )
     return lines
+
+
+def _beside_mean(prediction: Prediction, quantity: str, seconds: float) -> str:
+    """What knowing the scene alone would have been worth: half of the gain over copy-last may be free."""
+    if MEAN not in prediction.methods(quantity):
+        return ""
+    ratio = prediction.ratio(quantity, seconds, MEAN)
+    if ratio is None:
+        return ""
+    worth = "; no better than that: it draws nothing that moves yet, train longer" if ratio.high >= 1 else ""
+    return f", {_share(ratio)} of that of the mean picture{worth}"
 
 
 def _cell(error: Interval | None, quantity: str, interval: bool) -> Text:

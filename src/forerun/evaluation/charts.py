@@ -24,7 +24,7 @@ COLOURS = {
     "model": "#040404",
     "copy": "#050505",
     "nearest": "#060606",
-    "random": "#070707",
+    "mean": "#070707",
 }
 """What matplotlib draws with; each becomes the page's own colour of that name, `var(--NAME)`."""
 
@@ -41,8 +41,8 @@ class ErrorCurve:
     """(T,) the error of expecting that nothing changes. NaN in a band leaves a gap."""
     nearest: Band | None = None
     """(T,) the error of replaying the most similar moment of the training recordings."""
-    random: Band | None = None
-    """(T,) the error of showing any picture of the training recordings."""
+    mean: Band | None = None
+    """(T,) the error of showing the mean picture of the training recordings."""
     n: int
     """Independent clips behind each point."""
     unit: str = "mean squared error"
@@ -62,7 +62,7 @@ class ErrorCurve:
             "model": ("model", self.model),
             "copy of the last picture": ("copy", self.copy_last),
             "nearest recording": ("nearest", self.nearest),
-            "any recorded picture": ("random", self.random),
+            "mean picture": ("mean", self.mean),
         }
         return {words: (colour, band) for words, (colour, band) in named.items() if band is not None}
 

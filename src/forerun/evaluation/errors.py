@@ -14,7 +14,8 @@ from forerun.evaluation.stats import Band, Interval, bootstrap_ratio
 from forerun.types import ConfigError
 
 PIXELS, CHANGED_PIXELS, LATENTS = "pixels", "changed pixels", "latents"
-MODEL, COPY, NEAREST, RANDOM, REDRAWN = "model", "copy-last", "nearest clip", "random frame", "redrawn"
+MODEL, COPY, REDRAWN = "model", "copy-last", "redrawn"
+MEAN, NEAREST, RANDOM = "mean picture", "nearest clip", "random frame"
 
 
 @dataclass(frozen=True)

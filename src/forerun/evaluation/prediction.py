@@ -28,6 +28,7 @@ from forerun.evaluation.errors import (
     CHANGED_PIXELS,
     COPY,
     LATENTS,
+    MEAN,
     MODEL,
     NEAREST,
     PIXELS,
@@ -134,6 +135,7 @@ def _measure(
         MODEL: _decoded(model, imagined),
         COPY: {n: np.repeat(v[:, context - 1 : context], horizon, axis=1) for n, v in seen.items()},
         REDRAWN: _decoded(model, truth),
+        MEAN: _means(model, seen, context),
     }
     foretold = {MODEL: imagined, COPY: last[:, None].expand_as(truth)}
     if library is not None:
@@ -161,8 +163,8 @@ def _compare(
         changed = _changed(before, truth) if spec.kind == "video" else None
         for method, guess in guesses.items():
             if changed is None:
-                if method == REDRAWN:
-                    continue  # vectors are coded exactly
+                if method in (REDRAWN, MEAN):
+                    continue  # vectors are coded exactly; a mean picture is no vector
                 apart = (guess[spec.name].reshape(truth.shape) - truth).reshape(*truth.shape[:2], -1)
                 add(spec.name, method, np.square(apart, dtype=np.float64).sum(-1), float(spec.size))
                 continue
@@ -198,6 +200,15 @@ def _decoded(model: WorldModel, latents: Tensor) -> dict[str, np.ndarray]:
     """(B, H, N, D) latents -> per stream (B, H, *shape), in its own unit."""
     flat = model.decode_latents(latents.flatten(0, 1))
     return {name: values.unflatten(0, latents.shape[:2]).numpy() for name, values in flat.items()}
+
+
+def _means(model: WorldModel, seen: dict[str, np.ndarray], context: int) -> dict[str, np.ndarray]:
+    """Per camera the mean picture of the training recordings, at every tick (B, H, S, S, 3)."""
+    means = {}
+    for spec in model.config.video:
+        mean = model.centre(spec).inverse(torch.zeros(1, *spec.shape)).numpy()
+        means[spec.name] = np.broadcast_to(mean[:, None], seen[spec.name][:, context:].shape)
+    return means
 
 
 def _latent_error(model: WorldModel, guess: Tensor, truth: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forerun.checkpoint import storage_error, write_text
 from forerun.types import StorageError
@@ -39,10 +39,9 @@ class RunLog:
         """The newest line without its step, also of an earlier run; empty if there is none."""
         self.progress = Progress(
             TextColumn("[bold]{task.description:<18}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TextColumn("{task.completed:>6.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console or Console(stderr=True),
@@ -89,7 +88,7 @@ class RunLog:
         except OSError as cause:
             raise storage_error(cause, self.path) from cause
         self.last = metrics
-        note = f"loss {metrics['total']:.4g}  data wait {100 * metrics.get('data_wait', 0):.1f}%"
+        note = f"loss {metrics['total']:.4g}  wait {100 * metrics.get('data_wait', 0):.1f}%"
         self.progress.update(self.task, completed=step, note=note)
         if self.board is not None:
             for name, value in metrics.items():

@@ -49,6 +49,10 @@ class TrainConfig:
             )
 
 
+SAVE_S = 30.0
+"""A run that is killed loses at most so many seconds, and ``save_every`` steps."""
+
+
 def train(
     learner: Learner,
     config: TrainConfig,
@@ -62,7 +66,7 @@ def train(
     Args:
         learner: what to train; its module is changed in place.
         directory: holds ``checkpoint/`` (weights, moments, step) and ``metrics.jsonl``.
-        on_save: called with the step after each checkpoint (a video of what is imagined, say).
+        on_save: called with the step every ``save_every`` steps (a video of what is imagined, say).
 
     Returns:
         The last logged metrics: the losses, ``gradient`` (norm before clipping), ``steps_per_s`` and
@@ -78,11 +82,12 @@ def train(
     identity = json.loads(json.dumps(about))  # as it will be read back: tuples become lists
     done = _resume(learner, optimizer, directory / "checkpoint", identity)
     learner.module.train()
-    clock = _Clock()
+    clock, saved = _Clock(), time.monotonic()
     with RunLog(directory, learner.name, config.steps, resumed_at=done, console=console) as log:
         for step, batch in _batches(learner, done, config.steps, clock):
             losses = update(learner, optimizer, batch, config, step - 1)
-            save = step % config.save_every == 0 or step == config.steps
+            report = step % config.save_every == 0 or step == config.steps
+            save = report or time.monotonic() - saved > SAVE_S
             show = step % config.log_every == 0 or step == config.steps
             if save or show:
                 metrics = _finite(losses, step, learner.name)
@@ -90,7 +95,9 @@ def train(
                     log.write(step, metrics | clock.lap())
             if save:
                 _save(learner, optimizer, directory / "checkpoint", identity, step)
-                _report(learner, on_save, step)
+                saved = time.monotonic()
+                if report:
+                    _report(learner, on_save, step)
                 clock.restart()
     learner.module.eval()
     return log.last
