@@ -156,7 +156,7 @@ def strict_sentence(tallies: Sequence[Tally]) -> str:
 def losses(run: Path) -> list[LossCurve]:
     """The loss of every stage that was trained."""
     stages = (
-        ("representation", "seeing", "total"),
+        ("representation", "redrawing what it saw", "reconstruction"),
         ("dynamics", "what happens next", "prediction"),
         ("goals", "imitating play", "imitation"),
         ("practice", "practice: time to a goal", "distance"),
