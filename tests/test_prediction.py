@@ -15,6 +15,7 @@ from forerun.evaluation.errors import (
     CHANGED_PIXELS,
     COPY,
     LATENTS,
+    MEAN,
     MODEL,
     NEAREST,
     PIXELS,
@@ -122,13 +123,14 @@ def test_the_nearest_clip_of_a_copied_episode_is_the_truth(model: WorldModel, tm
 
 def test_an_episode_never_serves_as_its_own_nearest_clip(model: WorldModel, cache: TickCache) -> None:
     found = predict(model, cache, [0], train_episodes=np.array([0]), horizon=H, context=CONTEXT)
-    assert found.methods(PIXELS) == [MODEL, COPY, REDRAWN]
+    assert found.methods(PIXELS) == [MODEL, COPY, REDRAWN, MEAN]
 
 
 def test_training_episodes_shorter_than_the_horizon_serve_as_no_baseline(tmp_path: Path) -> None:
     cache = table(tmp_path, *(episode(i, ticks=8) for i in TRAIN), *(episode(i) for i in TESTED))
     model = untrained(cache)
-    for horizon, methods in ((7, [MODEL, COPY, NEAREST, RANDOM, REDRAWN]), (8, [MODEL, COPY, REDRAWN])):
+    always = [MODEL, COPY, REDRAWN, MEAN]
+    for horizon, methods in ((7, [*always, NEAREST, RANDOM]), (8, always)):
         found = predict(model, cache, TESTED, train_episodes=TRAIN, horizon=horizon, context=CONTEXT)
         assert sorted(found.methods(PIXELS)) == sorted(methods)
 
