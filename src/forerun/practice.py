@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from forerun.data.window import WindowSampler, last_rows, later_rows
-from forerun.stages import LatentTable, taught_on
+from forerun.stages import LatentTable
 from forerun.training.learner import Batch
 from forerun.world_model import WorldModel
 
@@ -61,7 +61,6 @@ class PracticeLearner:
         self.model, self.table, self.seed = model, table, seed
         self.config = config or PracticeConfig()
         self.sampler = WindowSampler(table.cache, episodes, 3, batch_size, seed)
-        self.source = taught_on(table.cache, episodes)
         self.rows = table.cache.rows_of(episodes)
         self.last_row = last_rows(table.cache)
         self.low, self.high = model.action_bounds()
@@ -112,8 +111,6 @@ class PracticeLearner:
     def describe(self) -> dict[str, Any]:
         return {
             "config": asdict(self.config),
-            **self.source,
-            "batch_size": self.sampler.batch_size,
-            "seed": self.seed,
+            **self.sampler.describe(),
             "model": self.model.config.to_json(),
         }

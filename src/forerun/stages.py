@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from forerun.data.cache import TickCache
-from forerun.data.fingerprint import digest
 from forerun.data.window import WindowSampler, last_rows, later_rows
 from forerun.encoders.representation import Representation, RepresentationConfig
 from forerun.training.learner import Batch
@@ -52,12 +51,6 @@ def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray, pictur
         model.action_scale.fit(torch.from_numpy(cache.streams["action"][rows]))
 
 
-def taught_on(cache: TickCache, episodes: np.ndarray) -> dict[str, str]:
-    """For `Learner.describe`: the table, and which of its episodes, as short hashes."""
-    content = [cache.episodes[i]["hash"].encode() for i in episodes.tolist()]
-    return {"data": cache.hash, "episodes": digest(*content)}
-
-
 class RepresentationLearner:
     """Stage one, on windows of pictures; see `forerun.encoders.representation`.
 
@@ -78,7 +71,6 @@ class RepresentationLearner:
     ) -> None:
         self.model, self.cache, self.config, self.seed = model, cache, config or RepresentationConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, batch_size, seed)
-        self.source = taught_on(cache, episodes)
         self.last_row = last_rows(cache)
         self.video = model.config.video
         size = model.config.size
@@ -128,9 +120,7 @@ class RepresentationLearner:
     def describe(self) -> dict[str, Any]:
         return {
             "config": asdict(self.config),
-            **self.source,
-            "batch_size": self.sampler.batch_size,
-            "seed": self.seed,
+            **self.sampler.describe(),
             "model": self.model.config.to_json(),
         }
 
@@ -225,7 +215,6 @@ class DynamicsLearner:
     ) -> None:
         self.model, self.table, self.ticks, self.seed = model, table, ticks, seed
         self.sampler = WindowSampler(table.cache, episodes, ticks, batch_size, seed)
-        self.source = taught_on(table.cache, episodes)
         self.longest = min(ticks - 1, model.config.size.window)
         self.module = nn.ModuleList([model.trunk, model.next_latents, model.uncertainty])
 
@@ -246,9 +235,7 @@ class DynamicsLearner:
     def describe(self) -> dict[str, Any]:
         return {
             "ticks": self.ticks,
-            **self.source,
-            "batch_size": self.sampler.batch_size,
-            "seed": self.seed,
+            **self.sampler.describe(),
             "model": self.model.config.to_json(),
         }
 
@@ -270,7 +257,6 @@ class GoalLearner:
         self.model, self.table, self.seed = model, table, seed
         self.config = model.goals.config
         self.sampler = WindowSampler(table.cache, episodes, 2, batch_size, seed)
-        self.source = taught_on(table.cache, episodes)
         self.rows = table.cache.rows_of(episodes)
         self.last_row = last_rows(table.cache)
         self.flat = table.latents.flatten(1)
@@ -305,8 +291,6 @@ class GoalLearner:
     def describe(self) -> dict[str, Any]:
         return {
             "config": asdict(self.config),
-            **self.source,
-            "batch_size": self.sampler.batch_size,
-            "seed": self.seed,
+            **self.sampler.describe(),
             "model": self.model.config.to_json(),
         }

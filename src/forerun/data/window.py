@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from forerun.data.cache import TickCache
 from forerun.data.episode import Episode, Stream, align
+from forerun.data.fingerprint import digest
 from forerun.types import ConfigError, DataError
 
 
@@ -71,9 +72,10 @@ class WindowSampler:
             raise ConfigError(
                 f"windows of {length} rows in batches of {batch_size} were asked for; both must be at least 1"
             )
+        self.cache, self.episodes = cache, np.asarray(episodes, dtype=np.int64)
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.starts = window_starts(cache, episodes, length)
-        longest = int(np.diff(cache.episode_starts)[np.asarray(episodes, dtype=np.int64)].max(initial=0))
+        longest = int(np.diff(cache.episode_starts)[self.episodes].max(initial=0))
         if not self.starts.size and longest >= length:
             raise DataError(
                 f"every stretch of {length} ticks of {cache.tick_s:g} s has a gap in a picture, vector or "
@@ -100,6 +102,16 @@ class WindowSampler:
             inside = epochs == epoch
             rows[inside] = self.starts[self._order(int(epoch))[offsets[inside]]]
         return rows
+
+    def describe(self) -> dict[str, Any]:
+        """For `Learner.describe`: the table and its episodes, as short hashes, and how windows are drawn."""
+        content = [self.cache.episodes[i]["hash"].encode() for i in self.episodes.tolist()]
+        return {
+            "data": self.cache.hash,
+            "episodes": digest(*content),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:

@@ -26,7 +26,6 @@ from forerun.data.window import WindowSampler, last_rows, later_rows
 from forerun.encoders.proprio import Standardise
 from forerun.encoders.video import Centre, video_encoder
 from forerun.layers import mlp
-from forerun.stages import taught_on
 from forerun.training.learner import Batch
 from forerun.training.trainer import TrainConfig, train
 from forerun.types import CheckpointError, ConfigError
@@ -128,7 +127,6 @@ class CloningLearner:
         self.policy, self.cache, self.config, self.seed = policy, cache, config or CloningConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, self.config.batch_size, seed)
         self.last_row = last_rows(cache)
-        self.source = taught_on(cache, episodes)
 
     @property
     def module(self) -> nn.Module:
@@ -158,8 +156,7 @@ class CloningLearner:
         model = self.policy.config.to_json()
         return {
             "config": asdict(self.config),
-            **self.source,
-            "seed": self.seed,
+            **self.sampler.describe(),
             "model": model,
             "width": self.policy.width,
         }

@@ -135,7 +135,7 @@ def _measure(
         MODEL: _decoded(model, imagined),
         COPY: {n: np.repeat(v[:, context - 1 : context], horizon, axis=1) for n, v in seen.items()},
         REDRAWN: _decoded(model, truth),
-        MEAN: _means(model, seen, context),
+        MEAN: _means(model),
     }
     foretold = {MODEL: imagined, COPY: last[:, None].expand_as(truth)}
     if library is not None:
@@ -202,13 +202,10 @@ def _decoded(model: WorldModel, latents: Tensor) -> dict[str, np.ndarray]:
     return {name: values.unflatten(0, latents.shape[:2]).numpy() for name, values in flat.items()}
 
 
-def _means(model: WorldModel, seen: dict[str, np.ndarray], context: int) -> dict[str, np.ndarray]:
-    """Per camera the mean picture of the training recordings, at every tick (B, H, S, S, 3)."""
-    means = {}
-    for spec in model.config.video:
-        mean = model.centre(spec).inverse(torch.zeros(1, *spec.shape)).numpy()
-        means[spec.name] = np.broadcast_to(mean[:, None], seen[spec.name][:, context:].shape)
-    return means
+def _means(model: WorldModel) -> dict[str, np.ndarray]:
+    """Per camera the mean picture of the training recordings (1, 1, S, S, 3): the same at every tick."""
+    means = {s.name: model.centre(s).inverse(torch.zeros(1, *s.shape)) for s in model.config.video}
+    return {name: mean[:, None].numpy() for name, mean in means.items()}
 
 
 def _latent_error(model: WorldModel, guess: Tensor, truth: Tensor) -> Tensor:
