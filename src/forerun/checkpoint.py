@@ -177,3 +177,25 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) ->
             f"version: use the one of this model, or train again. Path: {source}"
         )
     module.load_state_dict(dict(tensors))
+
+
+def differences(old: Any, new: dict[str, Any]) -> str:
+    """The first few settings that differ, by their full names."""
+    if not isinstance(old, dict):
+        return "it does not say which"
+    was, now = _flat(old), _flat(new)
+    names = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
+    changed = [f"{k} was {was.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in names]
+    more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
+    return "; ".join(changed[:4]) + more
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level: {"learner.model.tick_s": 0.1}."""
+    if not isinstance(values, dict | list):
+        return {prefix: values} if prefix else {}
+    pairs = values.items() if isinstance(values, dict) else enumerate(values)
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        out |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return out

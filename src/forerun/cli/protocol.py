@@ -6,11 +6,11 @@ The seed of training, floor, trials and search is that of the plan's recipe.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from forerun.checkpoint import write_text
+from forerun.checkpoint import differences, write_text
 from forerun.cli.control import trial_bars
 from forerun.cli.data import DataPolicy, progress_bar
 from forerun.cli.play import record_play
@@ -42,25 +42,14 @@ def settle(folder: Path, marker: str, plan: Mapping[str, Any], *, free: Collecti
     wanted, path = json.loads(json.dumps(plan)), folder / marker
     before = json.loads(path.read_text()) if path.is_file() else wanted
     fixed, was = ({k: v for k, v in values.items() if k not in free} for values in (wanted, before))
-    changed = list(_changes(was, fixed))
-    if changed:
-        more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
+    if was != fixed:
         raise ConfigError(
-            f"this folder holds work of another plan: {'; '.join(changed[:4])}{more}. Go back to its "
+            f"this folder holds work of another plan: {differences(was, fixed)}. Go back to its "
             "settings to continue it, choose another folder with --out, or delete this one. Path: "
             f"{folder}"
         )
     if not path.is_file() or before != wanted:
         write_text(path, json.dumps(wanted, indent=1))
-
-
-def _changes(was: Any, now: Any, name: str = "") -> Iterator[str]:
-    """Every setting that differs, by its full name."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        for key in sorted(was.keys() | now.keys()):
-            yield from _changes(was.get(key), now.get(key), f"{name}.{key}" if name else key)
-    elif was != now:
-        yield f"{name} was {was}, is {now}"
 
 
 def play_table(plan: DemoPlan, home: Path, *, seed: int = 0, processes: int | None = None) -> TickCache:

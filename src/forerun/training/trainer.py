@@ -212,8 +212,8 @@ def _resume(learner: Learner, optimizer: torch.optim.AdamW, directory: Path, ide
     if config.get("identity") != identity or not isinstance(config.get("step"), int):
         raise CheckpointError(
             f"this run directory holds '{learner.name}' trained with other settings: "
-            f"{_difference(config.get('identity'), identity)}. Use the same settings to continue, or another "
-            f"--out to start anew. Path: {directory}"
+            f"{checkpoint.differences(config.get('identity'), identity)}. Use the same settings to continue, "
+            f"or another --out to start anew. Path: {directory}"
         )
     module = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
     checkpoint.load_into(learner.module, module, directory)
@@ -224,25 +224,3 @@ def _resume(learner: Learner, optimizer: torch.optim.AdamW, directory: Path, ide
             moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return int(config["step"])
-
-
-def _difference(old: Any, new: dict[str, Any]) -> str:
-    """The first few settings that differ, by their full names."""
-    if not isinstance(old, dict):
-        return "it does not say which"
-    was, now = _flat(old), _flat(new)
-    names = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
-    changed = [f"{k} was {was.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in names]
-    more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
-    return "; ".join(changed[:4]) + more
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level: {"learner.model.tick_s": 0.1}."""
-    if not isinstance(values, dict | list):
-        return {prefix: values} if prefix else {}
-    pairs = values.items() if isinstance(values, dict) else enumerate(values)
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        out |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return out
