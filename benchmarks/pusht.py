@@ -16,12 +16,13 @@ from forerun.evaluation.demo import DemoPlan
 from forerun.imagination.planner import PlannerConfig
 from forerun.teach import Recipe
 
+RECIPE = replace(Recipe().scaled(6.0), practice=Recipe().scaled(8.0).practice, goal=GoalConfig(near=0.5))
 BENCHMARK = Benchmark(
     name="pusht",
     plan=DemoPlan(
         env="forerun/PushT-v0",
-        episodes=1000,
-        recipe=replace(Recipe().scaled(5.0), goal=GoalConfig(near=0.5)),
+        episodes=2000,
+        recipe=RECIPE,
         planner=PlannerConfig(candidates=128, elites=12, horizon=8, cost="both", latent_weight=10.0),
     ),
 )
