@@ -13,7 +13,7 @@ from forerun.evaluation.demo import DemoPlan
 from forerun.teach import Recipe
 
 BENCHMARK = Benchmark(
-    name="pickplace", plan=DemoPlan(env="forerun/PickPlace-v0", policies=MIX, recipe=Recipe().scaled(1.5))
+    name="pickplace", plan=DemoPlan(env="forerun/PickPlace-v0", policies=MIX, recipe=Recipe().scaled(2.0))
 )
 
 if __name__ == "__main__":

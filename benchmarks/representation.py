@@ -121,7 +121,7 @@ class Ablation:
             with tempfile.TemporaryDirectory() as scratch:
                 settings = TrainConfig(steps=self.steps, learning_rate=2e-3, seed=seed, save_every=self.steps)
                 train(learner, settings, Path(scratch))
-        latents = encode_rows(model, cache)[:, model.goal_tokens].flatten(1)
+        latents = model.goal(encode_rows(model, cache))
         truth = torch.from_numpy(np.array(cache.streams["state"][:, list(self.targets)]))
         seen, new = (torch.from_numpy(cache.rows_of(e)) for e in (train_episodes, held_out))
         latents = (latents - latents[seen].mean(0)) / latents[seen].std(0).clamp_min(1e-6)

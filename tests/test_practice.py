@@ -110,7 +110,7 @@ def test_whitened_latents_vary_alike_in_every_direction_that_is_not_noise() -> N
     turn = torch.linalg.qr(torch.randn(4, 4, generator=random)).Q
     latents = (torch.randn(4000, 4, generator=random) * spread) @ turn + 3
     white = Whitening(2, 4)
-    white.fit(1, latents)
+    white.fit((slice(1, 2), slice(None)), latents[:, None])
     seen = white(torch.stack([latents, latents], dim=1))
     torch.testing.assert_close(seen[:, 0], latents)  # the other token is left as it is
     deviation = seen[:, 1].std(0)

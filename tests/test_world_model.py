@@ -238,9 +238,19 @@ def test_an_untrained_world_stands_still() -> None:
     assert torch.equal(imagine(model, state, actions(B, 3)).latents, state.latents)
 
 
-def test_padding_of_a_vector_stream_stays_zero_in_imagination(model: WorldModel) -> None:
+def test_packed_streams_lie_side_by_side_without_padding() -> None:
+    model = world(**SHAPES["packed"])
+    assert model.layout.shape == (1, model.config.size.latent_dim + JOINTS)
+    seen = latents(model, B, T)
+    felt = model.layout.part(seen, ARM.name)[..., 0, :]
+    torch.testing.assert_close(felt, model.vector_code(ARM).scale(clip(B, T)[ARM.name]))
+    assert torch.equal(model.goal(seen), model.layout.part(seen, CAMERA.name).flatten(-2))
+
+
+def test_padding_of_a_vector_stream_stays_zero_in_imagination() -> None:
+    model = world(**SHAPES["unpacked"])
     state = imagine(model, model.start(latents(model, B, 1)), actions(B, 3))
-    tokens = state.latents[:, model.tokens["arm.position"]].flatten(1)
+    tokens = model.layout.part(state.latents, ARM.name).flatten(1)
     assert tokens[:, :JOINTS].abs().min() > 0
     assert tokens[:, JOINTS:].abs().max() == 0
 
@@ -296,7 +306,7 @@ def test_goals_of_another_size_or_number_are_refused(model: WorldModel) -> None:
 def test_without_a_camera_the_goal_is_what_the_robot_feels() -> None:
     model = world(streams=(ARM,))
     seen = {"arm.position": clip(B, 1)["arm.position"]}
-    assert model.goal(model.encode(seen)[:, 0]).shape == (B, model.config.size.latent_dim)
+    assert model.goal(model.encode(seen)[:, 0]).shape == (B, JOINTS)
 
 
 def test_a_world_without_actions_can_still_be_imagined() -> None:

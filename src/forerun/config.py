@@ -31,7 +31,7 @@ class SizeConfig:
     heads: int
     mlp_ratio: int
     packed: bool
-    """All tokens of a tick share one row of the trunk (few rows: fast on a CPU)."""
+    """All streams lie side by side in one token per tick (few rows: fast on a CPU)."""
     time_every: int
     """Every how many layers a tick attends to the past."""
     window: int

@@ -167,17 +167,16 @@ class LatentTable:
 
 
 def _whiten(model: WorldModel, raw: Tensor, rows: np.ndarray, chunk: int) -> None:
-    """Fit the whitening of every video token on ``rows`` of the latents, and apply it in place."""
-    video = [i for s in model.config.video for i in range(*model.tokens[s.name].indices(model.num_tokens))]
-    for token in video:
-        seen = raw[torch.from_numpy(rows), token]
+    """Fit the whitening of every camera on ``rows`` of the latents, and apply it in place."""
+    for place in [model.layout.places[s.name] for s in model.config.video]:
+        seen = raw[:, *place][torch.from_numpy(rows)]
         if float(seen.std(0).max()) < 1e-4:
             raise DataError(
                 "the video latents do not vary: the pictures of this set are all alike, or the "
                 "representation collapsed. Look at the contact sheet: "
                 "forerun data inspect PATH --sheet sheet.png"
             )
-        model.whitening.fit(token, seen)
+        model.whitening.fit(place, seen)
     for part in raw.split(chunk):
         part.copy_(model.whitening(part))
 
@@ -186,7 +185,7 @@ def _whiten(model: WorldModel, raw: Tensor, rows: np.ndarray, chunk: int) -> Non
 def encode_rows(model: WorldModel, cache: TickCache, chunk: int = 512) -> Tensor:
     """Every tick of the cache through `WorldModel.encode`: (rows, N, D)."""
     model.eval()
-    out = torch.empty(cache.num_rows, model.num_tokens, model.config.size.latent_dim)
+    out = torch.empty(cache.num_rows, *model.layout.shape)
     for first in range(0, cache.num_rows, chunk):
         part = slice(first, first + chunk)
         # a copy: torch warns about read-only memory maps

@@ -6,7 +6,8 @@
     observation = model.decode(state)            look at it
     state.fork(64)                               64 futures that share one past
 
-Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action size.
+Letters: B rows, T ticks, N latent tokens per tick, D latent width, A action size. At packed sizes the streams
+lie side by side in one token: N is 1, and D all their numbers together.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ from forerun.dynamics.checks import check_actions, check_goal, check_latents
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
 from forerun.dynamics.transformer import Drive, Trunk, split
+from forerun.encoders.layout import Layout
 from forerun.encoders.proprio import Standardise, VectorCode
 from forerun.encoders.video import Centre, video_decoder, video_encoder
 from forerun.encoders.whitening import Whitening
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
 __all__ = ["State", "WorldModel", "join"]
-FORMAT = "forerun-world-model-2"
+FORMAT = "forerun-world-model-3"
 
 
 class WorldModel(nn.Module):
     """A robot's world: encoders, trunk, decoders and heads of one `ModelConfig`."""
 
     used: Tensor
+    goal_numbers: Tensor
 
     def __init__(self, config: ModelConfig, goal: GoalConfig | None = None) -> None:
         super().__init__()
@@ -48,46 +51,39 @@ class WorldModel(nn.Module):
         self.encoders = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
         self.centres = nn.ModuleDict()
-        self.tokens: dict[str, slice] = {}
-        first = 0
-        for spec in config.streams:
-            count = self._add_stream(spec)
-            self.tokens[spec.name] = slice(first, first + count)
-            first += count
-        self.num_tokens: int = first
+        self.layout = Layout({s.name: self._add_stream(s) for s in config.streams}, packed=size.packed)
+        tokens, numbers = self.layout.shape
         self.action_scale = Standardise(max(config.action_size, 1))
-        self.trunk = Trunk(size, first, config.action_size)
-        self.next_latents = nn.Linear(size.width, (first if size.packed else 1) * size.latent_dim)
+        self.trunk = Trunk(size, tokens, numbers, config.action_size)
+        self.next_latents = nn.Linear(size.width, numbers)
         nn.init.zeros_(self.next_latents.weight)  # untrained, the world stands still
         nn.init.zeros_(self.next_latents.bias)
         self.uncertainty = Uncertainty(size.width)
-        seen = config.video or config.streams
-        self.goal_tokens = [i for s in seen for i in range(*self.tokens[s.name].indices(first))]
-        self.goal_size = len(self.goal_tokens) * size.latent_dim
-        self.goals = GoalHeads(
-            first * size.latent_dim, self.goal_size, config.action_size, size.head_width, goal
-        )
-        self.whitening = Whitening(first, size.latent_dim)
+        towards = self.layout.numbers(s.name for s in config.video or config.streams)
+        self.register_buffer("goal_numbers", towards, persistent=False)
+        self.goals = GoalHeads(tokens * numbers, len(towards), config.action_size, size.head_width, goal)
+        self.whitening = Whitening(tokens, numbers)
         self.register_buffer("used", self._used(), persistent=False)
 
-    def _add_stream(self, spec: StreamSpec) -> int:
-        """Make the encoder and decoder of a stream; returns how many latent tokens it takes."""
+    def _add_stream(self, spec: StreamSpec) -> tuple[int, int]:
+        """Make the encoder and decoder of a stream; returns the shape (tokens, width) of its latents."""
         size, key = self.config.size, _key(spec)
         if spec.kind == "video":
             self.centres[key] = Centre(spec.shape[0])
             self.encoders[key] = video_encoder(size, spec.shape[0])
             self.decoders[key] = video_decoder(size, spec.shape[0])
-            return size.video_tokens
-        self.encoders[key] = code = VectorCode(spec.size, size.latent_dim, spec.name)
-        return code.tokens
+            return size.video_tokens, size.latent_dim
+        width = spec.size if size.packed else size.latent_dim
+        self.encoders[key] = code = VectorCode(spec.size, width, spec.name)
+        return code.tokens, width
 
     def _used(self) -> Tensor:
         """(N, D): zero where a vector was padded, else one."""
-        used = torch.ones(self.num_tokens, self.config.size.latent_dim)
+        used = torch.ones(self.layout.shape).flatten()
         for spec in self.config.streams:
             if spec.kind != "video":
-                used[self.tokens[spec.name]].view(-1)[spec.size :] = 0
-        return used
+                used[self.layout.numbers([spec.name])[spec.size :]] = 0
+        return used.view(self.layout.shape)
 
     def loss_weight(self) -> Tensor:
         """(N, D): what a squared error counts, as a share of the variance of its own stream.
@@ -95,14 +91,14 @@ class WorldModel(nn.Module):
         Streams count equally, however many numbers they have; latents all at their mean cost about one.
         """
         variance, weight = self.whitening.variance * self.used, self.used.clone()
-        for tokens in self.tokens.values():
-            weight[tokens] /= variance[tokens].sum() * len(self.tokens)
+        for place in self.layout.places.values():
+            weight[place] /= variance[place].sum() * len(self.layout.places)
         return weight
 
     def goal_weight(self) -> Tensor:
         """(Z,): the same for goals; two unrelated moments are about two apart."""
-        weight = self.loss_weight()[self.goal_tokens]
-        return (weight / (weight * self.whitening.variance[self.goal_tokens]).sum()).flatten()
+        weight, variance = self.goal(self.loss_weight()), self.goal(self.whitening.variance)
+        return weight / (weight * variance).sum()
 
     # -- seeing ---------------------------------------------------------------------------------------
 
@@ -115,11 +111,12 @@ class WorldModel(nn.Module):
         Raises:
             ShapeError: a stream is missing, or has another shape than in training.
         """
-        latents = torch.cat([self.encode_stream(s, observation) for s in self.config.streams], dim=2)
-        return self.whitening(latents)
+        return self.whitening(
+            self.layout.join([self.encode_stream(s, observation) for s in self.config.streams])
+        )
 
-    def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Float[Tensor, "B T n D"]:
-        """One stream (B, T, *shape) to its own tokens (B, T, n, D), before whitening."""
+    def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Float[Tensor, "B T n d"]:
+        """One stream (B, T, *shape) to its own tokens (B, T, n, d), before whitening."""
         values = observation.get(spec.name)
         if values is None:
             raise ShapeError(
@@ -144,7 +141,7 @@ class WorldModel(nn.Module):
 
     def goal(self, latents: Float[Tensor, "*B N D"]) -> Float[Tensor, "*B Z"]:
         """What of one tick's latents (..., N, D) makes a goal (..., Z): pictures, nothing the robot feels."""
-        return latents[..., self.goal_tokens, :].flatten(-2)
+        return latents.flatten(-2)[..., self.goal_numbers]
 
     def encoder(self, spec: StreamSpec) -> nn.Module:
         return self.encoders[_key(spec)]
@@ -175,7 +172,7 @@ class WorldModel(nn.Module):
             tick_s: seconds per tick, one number or (B,); the training tick by default.
         """
         rows, ticks = latents.shape[:2]
-        check_latents(latents, (rows, ticks, self.num_tokens, self.config.size.latent_dim))
+        check_latents(latents, (rows, ticks, *self.layout.shape))
         pace, scaled = self._pace(tick_s, latents), None
         if actions is not None:
             check_actions(actions, (rows, ticks - 1), self.config.action)
@@ -245,10 +242,10 @@ class WorldModel(nn.Module):
         return State(foretold[:, -1], memory, age, pace, log_error[:, -1]), foretold, log_error
 
     def _moved(
-        self, latents: Float[Tensor, "B T N D"], hidden: Float[Tensor, "B T M E"]
+        self, latents: Float[Tensor, "B T N D"], hidden: Float[Tensor, "B T N E"]
     ) -> Float[Tensor, "B T N D"]:
-        """latents (B, T, N, D) moved by what the trunk says (B, T, M, E); zero padding stays zero."""
-        return torch.addcmul(latents, self.next_latents(hidden).view(latents.shape), self.used)
+        """latents (B, T, N, D) moved by what the trunk says (B, T, N, E); zero padding stays zero."""
+        return torch.addcmul(latents, self.next_latents(hidden), self.used)
 
     def _pace(self, tick_s: float | Tensor | None, latents: Tensor) -> Pace:
         """Seconds per tick of every row, given for one or all of them, as the trunk takes them."""
@@ -274,7 +271,7 @@ class WorldModel(nn.Module):
         raw = self.whitening.inverse(latents)
         out = {}
         for spec in self.config.streams:
-            part, code = raw[:, self.tokens[spec.name]], self.encoder(spec)
+            part, code = self.layout.part(raw, spec.name), self.encoder(spec)
             if isinstance(code, VectorCode):
                 out[spec.name] = code.decode(part).unflatten(-1, spec.shape)
             else:
@@ -287,12 +284,12 @@ class WorldModel(nn.Module):
 
     def distance(self, state: State, goal: Tensor) -> Float[Tensor, " B"]:
         """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), about 0 at the goal."""
-        check_goal(goal, (len(state), self.goal_size))
+        check_goal(goal, (len(state), len(self.goal_numbers)))
         return self.goals.distance(state.latents.flatten(1), goal)
 
     def propose(self, state: State, goal: Tensor) -> Float[Tensor, "B A"]:
         """The goal policy's action (B, A), in the robot's own units."""
-        check_goal(goal, (len(state), self.goal_size))
+        check_goal(goal, (len(state), len(self.goal_numbers)))
         return self.action_scale.inverse(self.goals.act(state.latents.flatten(1), goal))
 
     def action_bounds(self) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def steps_for(cache: TickCache, recipe: Recipe, minutes: float) -> dict[str, int
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         model, episodes = prepare(cache, Path(scratch), recipe)
-        latents = torch.zeros(cache.num_rows, int(model.num_tokens), model.config.size.latent_dim)
+        latents = torch.zeros(cache.num_rows, *model.layout.shape)
         action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         table = LatentTable(latents, action, cache)
         wanted = {name: recipe.stage(name) for name in STAGES}

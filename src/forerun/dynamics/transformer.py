@@ -1,7 +1,6 @@
 """Block-causal transformer: tokens of one tick attend to each other, ticks attend to the past.
 
-Letters: B rows, T ticks, N latent tokens per tick, D latent width, M trunk tokens per tick (1 if packed, else
-N), E trunk width, A action size.
+Letters: B rows, T ticks, N tokens per tick, D latent width, E trunk width, A action size.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Sight:
     empty: Tensor | None
 
     def back(self, attention: TimeAttention, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """x (B, T, M, E) -> what it sees, and the keys and values to remember."""
+        """x (B, T, N, E) -> what it sees, and the keys and values to remember."""
         if self.memory is None:
             return attention.read(x, self.by, self.visible)
         past = self.memory.past[layer] if self.memory.past else None
@@ -64,7 +63,7 @@ class Block(nn.Module):
         self.modulation = Modulation(condition, width, branches=1 + space + time)
 
     def forward(self, x: Tensor, drive: Tensor, sight: Sight, layer: int) -> tuple[Tensor, Tensor | None]:
-        """x (B, T, M, E) -> the same shape, and what to remember if this layer looks back in time."""
+        """x (B, T, N, E) -> the same shape, and what to remember if this layer looks back in time."""
         branches = self.modulation.split(drive)
         remembered = None
         if self.space is not None:
@@ -81,13 +80,12 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     """From latents and actions up to now, one hidden vector per token that knows what comes next."""
 
-    def __init__(self, size: SizeConfig, num_tokens: int, action_size: int) -> None:
+    def __init__(self, size: SizeConfig, tokens: int, latent_width: int, action_size: int) -> None:
         super().__init__()
-        self.size, self.num_tokens = size, num_tokens
+        self.size = size
         condition = max(32, size.width // 4)
-        inputs = num_tokens * size.latent_dim if size.packed else size.latent_dim
-        self.embed = nn.Linear(inputs, size.width)
-        self.place = nn.Parameter(torch.zeros(1 if size.packed else num_tokens, size.width))
+        self.embed = nn.Linear(latent_width, size.width)
+        self.place = nn.Parameter(torch.zeros(tokens, size.width))
         self.action = nn.Linear(max(action_size, 1), condition)
         self.no_action = nn.Parameter(torch.zeros(condition))
         self.tick_length = mlp(1, condition, condition)
@@ -104,7 +102,7 @@ class Trunk(nn.Module):
         drive: Drive,
         ticks: Int[Tensor, "_ T"],
         memory: Memory | None = None,
-    ) -> tuple[Float[Tensor, "B T M E"], Memory | None]:
+    ) -> tuple[Float[Tensor, "B T N E"], Memory | None]:
         """Read a context of T ticks, or add one tick to a memory.
 
         Args:
@@ -114,10 +112,9 @@ class Trunk(nn.Module):
             memory: what earlier ticks left behind.
 
         Returns:
-            hidden (B, T, M, E), and the memory that the next tick needs.
+            hidden (B, T, N, E), and the memory that the next tick needs.
         """
-        x = latents.flatten(2)[:, :, None] if self.size.packed else latents
-        x = self.embed(x) + self.place
+        x = self.embed(latents) + self.place
         sight = Sight(
             by=self.rotary(ticks),
             visible=None if memory else _causal(latents.shape[1], self.size.window, x.device),

@@ -8,16 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from forerun.encoders.layout import Place
+
 FLOOR = 0.1
 """Directions that vary less than this share of the widest are not blown up to unit spread: they are noise."""
 
 
 class Whitening(nn.Module):
-    """Principal directions of each token, scaled to unit spread down to a floor, and back.
+    """Principal directions of each camera's tokens, scaled to unit spread down to a floor, and back.
 
     The whole-body motion of an object moves all its keypoints together and would drown its turning, which
     only moves them apart; in principal directions both count (LOG.md has the figures). It starts as the
-    identity, which is what tokens of vectors keep.
+    identity, which is what vectors keep.
     """
 
     mean: Tensor
@@ -39,17 +41,22 @@ class Whitening(nn.Module):
             own.copy_(fresh)
 
     @torch.no_grad()
-    def fit(self, token: int, latents: Tensor) -> None:
-        """Take mean and principal directions of one token from its latents (rows, D)."""
+    def fit(self, place: Place, latents: Tensor) -> None:
+        """Take means and principal directions of a stream's place from its latents there (rows, n, d)."""
+        tokens, numbers = place
+        for token, values in zip(range(*tokens.indices(len(self.mean))), latents.unbind(1), strict=True):
+            self._fit_token(token, numbers, values)
+
+    def _fit_token(self, token: int, numbers: slice, latents: Tensor) -> None:
         mean = latents.mean(0)
         values, directions = torch.linalg.eigh(torch.cov((latents - mean).double().T))
         spread = values.clamp_min(0).sqrt().flip(0)
         directions = directions.flip(1)
         scale = spread.clamp_min(FLOOR * float(spread[0]))
-        self.mean[token] = mean
-        self.into[token] = (directions / scale).float()
-        self.back[token] = (directions * scale).T.float()
-        self.variance[token] = (spread / scale).square().float()
+        self.mean[token, numbers] = mean
+        self.into[token, numbers, numbers] = (directions / scale).float()
+        self.back[token, numbers, numbers] = (directions * scale).T.float()
+        self.variance[token, numbers] = (spread / scale).square().float()
 
     def forward(self, latents: Tensor) -> Tensor:
         """latents (..., N, D) -> whitened, the same shape."""
