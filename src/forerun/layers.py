@@ -182,7 +182,8 @@ class Modulation(nn.Module):
         super().__init__()
         self.linear = nn.Linear(condition, 3 * branches * width)
         nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        with torch.no_grad():
+            self.linear.bias.copy_(torch.tensor([0.0, 1.0, 0.0]).repeat(branches).repeat_interleave(width))
         self.branches = branches
 
     def forward(self, condition: Tensor) -> Tensor:

@@ -159,8 +159,7 @@ class Trunk(nn.Module):
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    normed = F.layer_norm(x, x.shape[-1:])
-    return torch.addcmul(normed + shift, normed, scale)
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
 
 
 def _causal(ticks: int, window: int, device: torch.device) -> Tensor:
