@@ -58,7 +58,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run; its model has seen next to nothing."""
     path = tmp_path_factory.mktemp("runs") / "rooms"
-    words = ("train", "--data", recordings, "--out", path, *TINY, "--holdout", "0.4")
+    words = ("train", recordings, "--out", path, *TINY, "--holdout", "0.4")
     assert main([str(word) for word in words]) == 0
     return path
 
@@ -365,6 +365,7 @@ def test_a_picture_of_another_size_is_reached_for_after_resizing(
     ("words", "reason"),
     [
         (("--env", "forerun/Nowhere-v0"), "is unknown"),
+        (("--env", "TwoRoom-v0"), "did you mean forerun/TwoRoom-v0?"),
         (("--env", "nosuchmodule:Foo-v0"), "cannot be made (No module named 'nosuchmodule'"),
         (("--env", "a:b:c"), "cannot be made (too many values"),
         (("--env", "CartPole-v1"), "cannot be put into a chosen state"),

@@ -139,9 +139,11 @@ def load(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found = (
                 sorted(p.name for p in directory.iterdir())[:8] if directory.is_dir() else "no such folder"
             )
+            inside = (directory / "model" / CONFIG).is_file()
+            hint = f"This is a run; its model is {directory / 'model'}" if inside else f"Path: {directory}"
             raise CheckpointError(
                 f"no forerun checkpoint here: {name} is missing ({found}). A checkpoint is a folder "
-                f"with {CONFIG} and {WEIGHTS}; forerun train writes one as RUN/model. Path: {directory}"
+                f"with {CONFIG} and {WEIGHTS}; forerun train writes one as RUN/model. {hint}"
             )
     try:
         config = json.loads((directory / CONFIG).read_text())

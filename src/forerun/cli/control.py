@@ -40,7 +40,7 @@ class Control:
     trials: the planner, uniform random actions, and a policy cloned from the same recordings, which is
     trained when first needed (minutes) and kept in the run.
 
-    Example: forerun control --model runs/push --env forerun/Push-v0
+    Example: forerun control runs/push --env forerun/Push-v0
     """
 
     model: Path
@@ -154,14 +154,14 @@ class Control:
             tallies, outcomes = compare(
                 self.env, trials, agents, budget=budget, films=FILMED, progress=update
             )
-        how = f"{source}, budget {budget} steps, seed {self.seed}"
+        how = f"{source}, budget {budget} steps, seed {self.seed}; {task.tests()}"
         console.print(success_table(tallies, task.control_hz, how))
         path = self._write(run, task, tallies, offset, budget, source, out)
         film = path.with_suffix(".mp4")
         shown = attempts(outcomes, 1 / task.control_hz)
         if shown:
             write_attempt_film(film, shown)
-            console.print(f"film     {film}", highlight=False)
+            console.print(f"film     {film}  (each attempt above its goal)", highlight=False)
         console.print(f"figures  {path}\n", highlight=False)
 
     def _trials(self, run: Run, task: Task, cache: TickCache | None, offset: int) -> tuple[list[Trial], str]:

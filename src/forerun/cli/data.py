@@ -270,9 +270,9 @@ def make_env(name: str, *, drawn: bool = False) -> gymnasium.Env:
 
 def _refused(name: str, cause: Exception) -> str:
     """Why an environment cannot be made: no such id, or a module that it or its registration needs."""
-    from forerun.tasks import TASKS
+    from forerun.tasks import alternatives
 
-    own = f"forerun's own are {', '.join(TASKS)}"
+    own = alternatives(name)
     if isinstance(cause, gymnasium.error.UnregisteredEnv):
         return (
             f"there is no environment '{name}'; {own}. Another needs the module that registers it in front: "

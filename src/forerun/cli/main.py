@@ -28,13 +28,17 @@ class Verb(NamedTuple):
     command: str
     """A frozen dataclass of documented options, or a union of them; calling an instance does the work."""
     about: str
+    bare: str | None = None
+    """The option that a first word without dashes is for."""
 
 
 VERBS = {
     "data": Verb("forerun.cli.data", "DataCommand", "look at recordings; examine, convert, record them"),
-    "train": Verb("forerun.cli.train", "Train", "learn a world model from recordings"),
+    "train": Verb("forerun.cli.train", "Train", "learn a world model from recordings", bare="--data"),
     "imagine": Verb("forerun.cli.imagine", "Imagine", "show what the model expects beside what happened"),
-    "control": Verb("forerun.cli.control", "Control", "reach goal pictures by planning inside the model"),
+    "control": Verb(
+        "forerun.cli.control", "Control", "reach goal pictures by planning inside the model", bare="--model"
+    ),
     "demo": Verb("forerun.cli.demo", "Demo", "record, train, imagine and plan in one go, with a report"),
 }
 
@@ -75,6 +79,8 @@ def parse(words: Sequence[str]) -> Any:
     verb = VERBS.get(words[0])
     if verb is None:
         raise ConfigError(_unknown(words[0]))
+    if verb.bare and len(words) > 1 and not words[1].startswith("-"):
+        words = [words[0], verb.bare, *words[1:]]
     module = importlib.import_module(verb.module)
     command = getattr(module, verb.command)
     about = None if isinstance(command, type) else (module.__doc__ or "").replace("``", "")

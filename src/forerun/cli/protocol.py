@@ -100,5 +100,7 @@ def attempt_goals(
 
 
 def trials_sentence(plan: DemoPlan) -> str:
-    """How the trials of a plan are drawn, for a table's foot."""
-    return f"goals {plan.offset} steps after unsolved held-out starts, budget {plan.budget} steps"
+    """How the trials of a plan are drawn and judged, for a table's foot."""
+    task = make_task(plan.env)
+    task.close()
+    return f"goals {plan.offset} steps after unsolved held-out starts, budget {plan.budget} steps; {task.tests()}"

@@ -37,7 +37,7 @@ _FREE = ("data", "out", "cache", "cache_gb", "threads")
 class Train:
     """Learn a world model from recordings, and show what it imagines; the same command again resumes.
 
-    Example: forerun train --data recordings/ --out runs/first
+    Example: forerun train recordings/ --out runs/first
     """
 
     data: Path

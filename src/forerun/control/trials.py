@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from forerun.data.cache import TickCache
-from forerun.tasks import TASKS, Task
+from forerun.tasks import TASKS, Task, alternatives
 from forerun.types import ConfigError, DataError, Error
 
 Observations = dict[str, np.ndarray]
@@ -80,8 +80,8 @@ def make_task(env: str) -> Task:
         absent = isinstance(cause, gymnasium.error.UnregisteredEnv)
         reason = " ".join(str(cause).split()).rstrip(".")
         raise ConfigError(
-            f"environment '{env}' {'is unknown' if absent else 'cannot be made'} ({reason}); try one of "
-            f"{', '.join(sorted(TASKS))}"
+            f"environment '{env}' {'is unknown' if absent else 'cannot be made'} ({reason}); "
+            f"{alternatives(env)}"
         ) from cause
     if not isinstance(task, Task):
         raise ConfigError(

@@ -9,6 +9,8 @@ environment is made.
 
 from __future__ import annotations
 
+import difflib
+
 import gymnasium
 
 from forerun.tasks.base import Task
@@ -27,4 +29,11 @@ for _id, _entry_point in TASKS.items():
     if _id not in gymnasium.registry:
         gymnasium.register(_id, entry_point=_entry_point, order_enforce=False, disable_env_checker=True)
 
-__all__ = ["TASKS", "Quality", "Task", "expert_towards", "scripted_policy"]
+
+def alternatives(env: str) -> str:
+    """What to say to who asked for an unknown ``env``: the nearest of these, and all of them."""
+    close = difflib.get_close_matches(env, TASKS, n=1)
+    return f"{f'did you mean {close[0]}? ' if close else ''}forerun's own are {', '.join(TASKS)}"
+
+
+__all__ = ["TASKS", "Quality", "Task", "alternatives", "expert_towards", "scripted_policy"]

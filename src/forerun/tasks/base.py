@@ -113,6 +113,13 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Whether every error is below its threshold at this level, at this one moment."""
         return self._within(self.errors(state, goal_state), level)
 
+    @classmethod
+    def tests(cls) -> str:
+        """What its two levels of success ask for, for people."""
+        return "; ".join(
+            f"{level}: {_limits(cls.thresholds[level], cls.hold_steps[level])}" for level in cls.thresholds
+        )
+
     def _within(self, errors: dict[str, float], level: Level) -> bool:
         return all(errors[name] < limit for name, limit in self.thresholds[level].items())
 
@@ -206,6 +213,17 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             "success_strict": self._held["strict"] >= self.hold_steps["strict"],
             **errors,
         }
+
+
+def _limits(limits: dict[str, float], steps: int) -> str:
+    """Thresholds as words; angles in degrees."""
+    words = []
+    for name, limit in limits.items():
+        what, _, unit = name.rpartition("_")
+        value = f"{np.rad2deg(limit):.3g} degrees" if unit == "rad" else f"{limit:.3g} {unit}"
+        words.append(f"{what} within {value}")
+    held = f", for {steps} steps in a row" if steps > 1 else ""
+    return " and ".join(words) + held
 
 
 def wrap(angle_rad: Any) -> Any:
