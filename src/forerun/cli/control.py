@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from forerun.cli.options import MaybeInt, MaybePath
 from forerun.cli.picture_goal import reach_picture
 from forerun.cli.runs import Run, difference, known_episodes, making, open_run, set_threads, table_of
 from forerun.cli.tables import success_table
@@ -47,9 +48,9 @@ class Control:
     """A run of forerun train, or the model inside it."""
     env: str
     """Id of the task, forerun/Push-v0 for instance."""
-    data: Path | None = None
+    data: MaybePath = None
     """Recordings to take starts and goals from; by default those of the run, held-out episodes only."""
-    goal: Path | None = None
+    goal: MaybePath = None
     """Reach this picture instead (PNG or JPEG), from starts that the task draws; then nothing is counted."""
     offset: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--offsets"])] = (25,)
     """How many steps after the start the goal was recorded; several give a table of their own each."""
@@ -57,19 +58,19 @@ class Control:
     """Where trials come from: the recordings, or the task itself."""
     trials: int = 200
     """How many, per offset."""
-    budget_steps: int | None = None
+    budget_steps: MaybeInt = None
     """Control steps per trial; twice the offset by default, 50 for trials that the task draws."""
     method: Literal["icem", "mppi", "policy"] = "icem"
     """How actions are chosen: two kinds of search, or the goal policy alone."""
     floors: tuple[Literal["random", "bc"], ...] = ("random", "bc")
     """What to compare with."""
-    bc: Path | None = None
+    bc: MaybePath = None
     """A cloned policy; by default RUN/cloning/policy, trained if it is not there."""
     seed: int = 0
     """Of the choice of trials, of the search and of random actions."""
-    out: Path | None = None
+    out: MaybePath = None
     """Where the figures (JSON) and the film go; RUN/control by default. Nothing is overwritten."""
-    threads: int | None = None
+    threads: MaybeInt = None
     """Of torch; by default both of two cores, or fewer if OMP_NUM_THREADS says so."""
 
     def __post_init__(self) -> None:

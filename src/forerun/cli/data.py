@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from tyro.conf import Positional
 
+from forerun.cli.options import MaybeFloat, MaybeInt, MaybePath, Names
 from forerun.data import convert as converting
 from forerun.data import open_recordings
 from forerun.data.doctor import examine
@@ -45,11 +46,11 @@ class Inspect:
 
     path: Positional[Annotated[Path, DATA]]
     """Folder or file: LeRobot v3.0 or v2.1, RLDS, HDF5, video, or a folder with a forerun.json."""
-    sheet: Path | None = None
+    sheet: MaybePath = None
     """Also write a contact sheet, a PNG with a few episodes over time (curves where there is no video)."""
     episodes: int = 4
     """Episodes on the contact sheet."""
-    manifest: Path | None = None
+    manifest: MaybePath = None
     """A forerun.json that describes the folder and lies elsewhere."""
 
     def __call__(self) -> int:
@@ -80,7 +81,7 @@ class Doctor:
 
     path: Positional[Annotated[Path, DATA]]
     """The data set; it is only read."""
-    fix: Path | None = None
+    fix: MaybePath = None
     """Write a repaired copy to this new folder; the exit code then speaks of the copy."""
     full: bool = False
     """Read every episode and decode every frame, not a sample."""
@@ -118,17 +119,17 @@ class Convert:
     """The data set; it is only read."""
     out: Positional[Annotated[Path, OUT]]
     """The folder to make; it must not exist."""
-    fps: float | None = None
+    fps: MaybeFloat = None
     """Rate of the common clock in Hz; by default that of the first action, else video, stream."""
-    streams: tuple[str, ...] = ()
+    streams: Names = ()
     """Streams to keep; all by default."""
-    unit: tuple[str, ...] = ()
+    unit: Names = ()
     """Units the source does not state, as STREAM=UNIT."""
     codec: str = "libx264"
     """Video encoder: libx264 plays everywhere, libsvtav1 is smaller and slower."""
-    crf: int | None = None
+    crf: MaybeInt = None
     """Video quality, lower is better; 23 by default, 12 for pictures of at most 128 pixels."""
-    manifest: Path | None = None
+    manifest: MaybePath = None
     """A forerun.json that describes the folder and lies elsewhere."""
 
     def __call__(self) -> int:
@@ -166,13 +167,13 @@ class Record:
     works everywhere; the others are scripted and exist for forerun's own tasks."""
     seed: int = 0
     """Of the environment and the policies: the same seed gives the same episodes."""
-    max_steps: int | None = None
+    max_steps: MaybeInt = None
     """Steps per episode at most; the environment's own limit by default."""
     past_the_end: bool = False
     """Go on to max_steps though the environment says the episode is over (continuous play)."""
-    control_hz: float | None = None
+    control_hz: MaybeFloat = None
     """Steps per second, where the environment does not say."""
-    camera: int | None = None
+    camera: MaybeInt = None
     """Also record what the environment draws of itself, as square pictures of this many pixels a side: a
     model of video needs them where the observation has no picture, as of CartPole-v1."""
 

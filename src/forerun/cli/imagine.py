@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from forerun.checkpoint import write_text
 from forerun.cli.data import progress_bar
+from forerun.cli.options import MaybeInt, MaybeName, MaybePath, Numbers
 from forerun.cli.runs import CONTEXT, Run, known_episodes, open_run, set_threads, table_of, trained_on
 from forerun.cli.tables import prediction_table
 from forerun.data.cache import TickCache
@@ -35,9 +36,9 @@ class Imagine:
 
     model: Positional[Path]
     """A run of forerun train, or the model inside it."""
-    data: Path | None = None
+    data: MaybePath = None
     """Recordings to compare with; by default those of the run, held-out episodes only."""
-    episode: tuple[int, ...] = ()
+    episode: Numbers = ()
     """Which episodes, by number; by default all held-out ones."""
     seconds: float = 2.0
     """How far to imagine."""
@@ -45,11 +46,11 @@ class Imagine:
     """Ticks shown to the model before it imagines."""
     clips: int = 4
     """How many stretches to film; the errors come from up to 256 others as well."""
-    camera: str | None = None
+    camera: MaybeName = None
     """Which video stream to film, if there are several; the first by default."""
-    out: Path | None = None
+    out: MaybePath = None
     """Folder of the page; it must not exist. RUN/imagined by default, or the next free number."""
-    threads: int | None = None
+    threads: MaybeInt = None
     """Of torch; by default both of two cores, or fewer if OMP_NUM_THREADS says so."""
 
     def __post_init__(self) -> None:

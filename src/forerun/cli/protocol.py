@@ -103,4 +103,5 @@ def trials_sentence(plan: DemoPlan) -> str:
     """How the trials of a plan are drawn and judged, for a table's foot."""
     task = make_task(plan.env)
     task.close()
-    return f"goals {plan.offset} steps after unsolved held-out starts, budget {plan.budget} steps; {task.tests()}"
+    drawn = f"goals {plan.offset} steps after unsolved held-out starts, budget {plan.budget} steps"
+    return f"{drawn}; {task.tests()}"

@@ -14,6 +14,7 @@ from forerun.checkpoint import write_text
 from forerun.cli.budget import steps_for
 from forerun.cli.data import progress_bar
 from forerun.cli.imagine import write_page
+from forerun.cli.options import MaybeFloat, MaybeInt, MaybePath, Names
 from forerun.cli.runs import CONTEXT, SETTINGS, chosen_streams, claim, make_folder, open_run, set_threads
 from forerun.cli.tables import prediction_table
 from forerun.data import open_recordings
@@ -42,7 +43,7 @@ class Train:
 
     data: Path
     """Recordings in any format that forerun data inspect opens."""
-    out: Path | None = None
+    out: MaybePath = None
     """Folder of this run; it is made. By default runs/ and the name of the recordings."""
     size: Literal["xs", "s", "m", "l", "xl"] = "xs"
     """The one dial of the architecture; xs is for a laptop CPU."""
@@ -52,19 +53,19 @@ class Train:
     """Pictures become so many pixels wide and high: 32, 48, 64 and so on."""
     budget: float = 1.0
     """How long to train: multiplies the steps of the recipe."""
-    minutes: float | None = None
+    minutes: MaybeFloat = None
     """How long to train, in minutes on this machine: a short timing picks the steps, kept with the run."""
-    streams: tuple[str, ...] = ()
+    streams: Names = ()
     """Streams to learn from, actions included; all by default."""
     holdout: float = 0.1
     """Share of episodes that is never trained on, to measure honestly."""
     seed: int = 0
     """Of everything that is drawn."""
-    cache: Path | None = None
+    cache: MaybePath = None
     """Where the decoded recordings go; RUN/cache by default."""
     cache_gb: float = 8.0
     """Refuse to decode into more than this, in GiB."""
-    threads: int | None = None
+    threads: MaybeInt = None
     """Of torch; by default both of two cores, or fewer if OMP_NUM_THREADS says so."""
 
     def __post_init__(self) -> None:
