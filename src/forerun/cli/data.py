@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from forerun.data import convert as converting
 from forerun.data import open_recordings
 from forerun.data.doctor import examine
 from forerun.data.episode import Episode
-from forerun.data.findings import Finding, Report
+from forerun.data.findings import SEVERITIES, Finding, Report
 from forerun.data.inspect import summary
 from forerun.data.lerobot_writer import write_lerobot
 from forerun.data.record import Policy, record
@@ -145,7 +146,7 @@ class Convert:
                 crf=self.crf,
                 progress=update,
             )
-        Console().print(f"{len(recordings)} episodes: {self.out}", highlight=False)
+        _written(len(recordings), self.out)
         return 0
 
 
@@ -192,7 +193,7 @@ class Record:
         with progress_bar("recording") as update:
             count = save_episodes(self.out, recorded, lambda done: update(done, self.episodes))
         env.close()
-        Console().print(f"{count} episodes: {self.out}", highlight=False)
+        _written(count, self.out)
         return 0
 
 
@@ -331,6 +332,18 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _written(episodes: int, path: Path) -> None:
+    """What was made, and what to do with it."""
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    lines = {
+        "written": f"{episodes} episode{'s' * (episodes != 1)}, {size / 1e6:.3g} MB: {path}",
+        "look": f"forerun data inspect {path} --sheet sheet.png",
+        "learn": f"forerun train {path}",
+    }
+    for what, line in lines.items():
+        Console().print(f"{what:<9}{line}", highlight=False, soft_wrap=True)
+
+
 def print_report(report: Report, console: Console) -> None:
     """Findings, worst first, alike ones together."""
     looked = f"{report.num_examined} of {report.num_episodes} episodes read"
@@ -352,5 +365,6 @@ def _line(finding: Finding, episodes: list[str]) -> Text:
 
 
 def _counts(report: Report) -> str:
-    numbers = {name: len(report.of(name)) for name in ("fault", "warning", "note")}
-    return ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in numbers.items())
+    """Alike findings of several episodes count once, as they are printed."""
+    printed = Counter(finding.severity for finding, _ in report.groups())
+    return ", ".join(f"{printed[name]} {name}{'s' * (printed[name] != 1)}" for name in SEVERITIES)
