@@ -152,7 +152,7 @@ def test_other_settings_do_not_resume_and_are_named_in_full(tmp_path: Path) -> N
     message = str(refusal.value)
     assert "train.learning_rate was 0.01, is 0.5" in message
     assert "learner.settings.model.width was 128, is 64" in message
-    assert "learner.settings.model.units.1 was absent, is rad" in message
+    assert "learner.settings.model.units was ['m'], is ['m', 'rad']" in message
     assert "steps" not in message.split("Use the same")[0]
     assert "another --out to start anew" in message
     assert (tmp_path / "metrics.jsonl").read_bytes() == before

@@ -182,19 +182,25 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) ->
 
 
 def differences(old: Any, new: dict[str, Any]) -> str:
-    """The first few settings that differ, by their full names."""
+    """The first few settings that differ, by their full names; of long lists only that they do."""
     if not isinstance(old, dict):
         return "it does not say which"
     was, now = _flat(old), _flat(new)
     names = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
-    changed = [f"{k} was {was.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in names]
+    changed = [_change(k, was.get(k, "absent"), now.get(k, "absent")) for k in names]
     more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
     return "; ".join(changed[:4]) + more
 
 
+def _change(name: str, was: Any, now: Any) -> str:
+    long = any(isinstance(value, list) and len(value) > 8 for value in (was, now))
+    return f"{name} differ" if long else f"{name} was {was}, is {now}"
+
+
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level: {"learner.model.tick_s": 0.1}."""
-    if not isinstance(values, dict | list):
+    """Nested settings as one level: {"learner.model.tick_s": 0.1}; lists of plain values stay whole."""
+    nested = isinstance(values, list) and any(isinstance(v, dict | list) for v in values)
+    if not (isinstance(values, dict) or nested):
         return {prefix: values} if prefix else {}
     pairs = values.items() if isinstance(values, dict) else enumerate(values)
     out: dict[str, Any] = {}

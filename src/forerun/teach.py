@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from forerun.checkpoint import write_text
+from forerun.checkpoint import differences, write_text
 from forerun.config import model_config
 from forerun.data.cache import TickCache
 from forerun.data.window import split_episodes
@@ -190,18 +190,8 @@ def _write_identity(run: Path, about: dict[str, Any]) -> None:
             ) from cause
         if before != about:
             raise CheckpointError(
-                f"this folder holds a run with other settings: {'; '.join(_changes(before, about))}. Use the "
+                f"this folder holds a run with other settings: {differences(before, about)}. Use the "
                 f"same settings and recordings to continue it, or another folder for a new run. Path: {run}"
             )
         return
     write_text(path, json.dumps(about, indent=1))
-
-
-def _changes(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    """Every setting that differs, by its full name; of episodes only that they do."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            yield from _changes(before.get(key), now[key], f"{name}.{key}" if name else key)
-    elif before != now:
-        lists = isinstance(before, list) or isinstance(now, list)
-        yield f"{name} differ" if lists else f"{name} was {before}, is {now}"
