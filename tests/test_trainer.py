@@ -346,7 +346,7 @@ def everything(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (recipe(seed=1), "recipe.seed was 0, is 1; train_episodes differ"),
+        (recipe(seed=1), "recipe.seed was 0, is 1; train_episodes was"),
         (recipe(holdout=0.2), "recipe.holdout was 0.4, is 0.2"),
         (recipe(goals=TrainConfig(steps=7)), "recipe.goals.steps was 1, is 7"),
     ],

@@ -193,7 +193,7 @@ def differences(old: Any, new: dict[str, Any]) -> str:
 
 
 def _change(name: str, was: Any, now: Any) -> str:
-    long = any(isinstance(value, list) and len(value) > 8 for value in (was, now))
+    long = any(isinstance(value, list) and len(str(value)) > 40 for value in (was, now))
     return f"{name} differ" if long else f"{name} was {was}, is {now}"
 
 
