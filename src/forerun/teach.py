@@ -99,9 +99,14 @@ def teach(
 
     def learn(learner: Learner) -> None:
         stage = learner.name
-        learner.name = f"{stages.index(stage) + 1}/{len(stages)} {stage}"  # what its progress bar is called
-        train(learner, recipe.stage(stage), run / stage, console=console,
-              on_save=None if on_save is None else partial(on_save, model, stage))  # fmt: skip
+        train(
+            learner,
+            recipe.stage(stage),
+            run / stage,
+            title=f"{stages.index(stage) + 1}/{len(stages)} {stage}",
+            on_save=None if on_save is None else partial(on_save, model, stage),
+            console=console,
+        )
 
     if model.config.video:
         learn(seeing(model, cache, train_episodes, recipe))

@@ -58,6 +58,7 @@ def train(
     config: TrainConfig,
     directory: Path,
     *,
+    title: str | None = None,
     on_save: Callable[[int], None] | None = None,
     console: Console | None = None,
 ) -> dict[str, float]:
@@ -66,6 +67,7 @@ def train(
     Args:
         learner: what to train; its module is changed in place.
         directory: holds ``checkpoint/`` (weights, moments, step) and ``metrics.jsonl``.
+        title: what its progress bar is called; the learner's name by default.
         on_save: called with the step every ``save_every`` steps (a video of what is imagined, say).
 
     Returns:
@@ -83,7 +85,7 @@ def train(
     done = _resume(learner, optimizer, directory / "checkpoint", identity)
     learner.module.train()
     clock, saved = _Clock(), time.monotonic()
-    with RunLog(directory, learner.name, config.steps, resumed_at=done, console=console) as log:
+    with RunLog(directory, title or learner.name, config.steps, resumed_at=done, console=console) as log:
         for step, batch in _batches(learner, done, config.steps, clock):
             losses = update(learner, optimizer, batch, config, step - 1)
             report = step % config.save_every == 0 or step == config.steps
