@@ -9,11 +9,11 @@ import pytest
 
 from forerun.data import Episode, Recordings
 from forerun.data.cache import TickCache, build_cache
+from forerun.data.hindsight import Hindsight
 from forerun.data.window import (
     WindowSampler,
     WindowSpec,
     gather,
-    later_rows,
     read_window,
     split_episodes,
     window_starts,
@@ -214,11 +214,21 @@ def test_an_empty_window_and_an_unknown_stream_are_refused() -> None:
 
 
 @pytest.mark.parametrize("near", [0.0, 1.0])
-def test_hindsight_goals_lie_ahead_in_the_same_episode(near: float) -> None:
-    last_row = np.repeat([39, 99], [40, 60])
-    rows = np.flatnonzero(np.arange(100) < last_row).repeat(50)
-    ahead = later_rows(rows, last_row, 20, np.random.default_rng(0), near) - rows
-    assert set(ahead) == set(range(1, 21))
-    assert (rows + ahead <= last_row[rows]).all()
-    few = (ahead[rows + 20 <= last_row[rows]] <= 4).mean()
-    assert few == pytest.approx(np.log(5) / np.log(21) if near else 4 / 20, abs=0.03)
+def test_hindsight_goals_lie_ahead_in_the_same_episode(cache: TickCache, near: float) -> None:
+    hindsight, horizon = Hindsight(cache, EVERYONE), 8
+    rows = window_starts(cache, EVERYONE, 2).repeat(200)
+    ahead = hindsight.later(rows, horizon, np.random.default_rng(0), near) - rows
+    assert set(ahead) == set(range(1, horizon + 1))
+    assert (rows + ahead <= hindsight.last[rows]).all()
+    few = (ahead[rows + horizon <= hindsight.last[rows]] <= 2).mean()
+    assert few == pytest.approx(np.log(3) / np.log(9) if near else 2 / 8, abs=0.03)
+
+
+def test_a_picture_of_a_camera_that_hung_is_no_goal(tmp_path: Path) -> None:
+    cache = with_a_gap(tmp_path)
+    hindsight, random = Hindsight(cache, [0]), np.random.default_rng(0)
+    rows = window_starts(cache, [0], 2).repeat(50)
+    later = hindsight.later(rows, 20, random)
+    assert (later > rows).all()
+    for goals in (later, hindsight.anywhere(500, random)):
+        assert np.asarray(cache.valid["gap"])[goals].all()

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forerun.data.window import WindowSampler, last_rows, later_rows
+from forerun.data.hindsight import Hindsight
+from forerun.data.window import WindowSampler
 from forerun.stages import LatentTable
 from forerun.training.learner import Batch
 from forerun.world_model import WorldModel
@@ -61,8 +62,7 @@ class PracticeLearner:
         self.model, self.table, self.seed = model, table, seed
         self.config = config or PracticeConfig()
         self.sampler = WindowSampler(table.cache, episodes, 3, batch_size, seed)
-        self.rows = table.cache.rows_of(episodes)
-        self.last_row = last_rows(table.cache)
+        self.hindsight = Hindsight(table.cache, episodes)
         self.low, self.high = model.action_bounds()
         self.module = model.goals.policy
 
@@ -73,8 +73,8 @@ class PracticeLearner:
         """
         c, random = self.config, np.random.default_rng([self.seed, step])
         now = self.sampler.batch(step) + 1
-        ahead = later_rows(now, self.last_row, c.ahead, random)
-        anywhere = self.rows[random.integers(0, len(self.rows), len(now))]
+        ahead = self.hindsight.later(now, c.ahead, random)
+        anywhere = self.hindsight.anywhere(len(now), random)
         goal = np.where(random.random(len(now)) < c.random, anywhere, ahead)
         latents, action = self.table.latents, self.table.action
         assert action is not None

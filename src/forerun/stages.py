@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from forerun.data.cache import TickCache
-from forerun.data.window import WindowSampler, last_rows, later_rows
+from forerun.data.hindsight import Hindsight
+from forerun.data.window import WindowSampler
 from forerun.encoders.representation import Representation, RepresentationConfig
 from forerun.training.learner import Batch
 from forerun.types import DataError
@@ -71,7 +72,7 @@ class RepresentationLearner:
     ) -> None:
         self.model, self.cache, self.config, self.seed = model, cache, config or RepresentationConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, batch_size, seed)
-        self.last_row = last_rows(cache)
+        self.hindsight = Hindsight(cache, episodes)
         self.video = model.config.video
         size = model.config.size
         latent_size = len(self.video) * size.video_tokens * size.latent_dim
@@ -88,7 +89,7 @@ class RepresentationLearner:
         """Per camera (B, 3, S, S, 3): now, one tick and ``gap`` ticks later; ``action`` (B, A) now."""
         rows = self.sampler.batch(step)
         ahead = np.random.default_rng([self.seed, step]).integers(1, self.config.reach + 1, len(rows))
-        later = np.minimum(rows + ahead, self.last_row[rows])
+        later = self.hindsight.ahead(rows, ahead)
         index = np.stack([rows, rows + 1, later], axis=1)
         batch = {
             s.name: torch.from_numpy(np.take(self.cache.streams[s.name], index, axis=0)) for s in self.video
@@ -256,8 +257,7 @@ class GoalLearner:
         self.model, self.table, self.seed = model, table, seed
         self.config = model.goals.config
         self.sampler = WindowSampler(table.cache, episodes, 2, batch_size, seed)
-        self.rows = table.cache.rows_of(episodes)
-        self.last_row = last_rows(table.cache)
+        self.hindsight = Hindsight(table.cache, episodes)
         self.flat = table.latents.flatten(1)
         self.goal = model.goal(table.latents)
         assert table.action is not None
@@ -268,9 +268,9 @@ class GoalLearner:
         """Transitions with hindsight goals: from the same place, from later in the episode, from anywhere."""
         c, random = self.config, np.random.default_rng([self.seed, step])
         rows = self.sampler.batch(step)
-        future = later_rows(rows, self.last_row, c.horizon, random, c.near)
+        future = self.hindsight.later(rows, c.horizon, random, c.near)
         kind = random.random(len(rows))
-        anywhere = self.rows[random.integers(0, len(self.rows), len(rows))]
+        anywhere = self.hindsight.anywhere(len(rows), random)
         goal = np.where(kind < c.same, rows, np.where(kind < c.same + c.random, anywhere, future))
         return {
             "z": self.flat[rows],

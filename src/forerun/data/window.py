@@ -131,11 +131,11 @@ def window_starts(cache: TickCache, episodes: np.ndarray | Sequence[int], length
         first, end = int(cache.episode_starts[e]), int(cache.episode_starts[e + 1])
         spans.append(np.arange(first, max(first, end - length + 1)))
     starts = np.concatenate(spans)
-    stale = np.concatenate([[0], np.cumsum(~_fresh(cache))])
+    stale = np.concatenate([[0], np.cumsum(~fresh(cache))])
     return starts[stale[starts + length] == stale[starts]]
 
 
-def _fresh(cache: TickCache) -> np.ndarray:
+def fresh(cache: TickCache) -> np.ndarray:
     """(rows,) bool: every picture, vector and action was valid.
 
     Touch does not count: at about one sample per tick, many a tick has none although nothing is wrong.
@@ -236,25 +236,3 @@ def _read(stream: Stream, t_s: float, spec: WindowSpec) -> Window:
     back, ahead = (round(seconds * spec.rate_hz) for seconds in (spec.seconds_back, spec.seconds_ahead))
     times_s = t_s + np.arange(1 - back, ahead + 1) / spec.rate_hz
     return Window(times_s, *align(stream, times_s, max_age_s=spec.max_age_s))
-
-
-def last_rows(cache: TickCache) -> np.ndarray:
-    """(rows,) the last row of the episode that each row belongs to."""
-    lengths = np.diff(cache.episode_starts)
-    return np.repeat(cache.episode_starts[1:] - 1, lengths)
-
-
-def later_rows(
-    rows: np.ndarray, last_row: np.ndarray, horizon: int, random: np.random.Generator, near: float = 0.0
-) -> np.ndarray:
-    """Hindsight goals: for each of ``rows`` a row 1 to ``horizon`` ticks later in its episode.
-
-    Args:
-        last_row: of every row's episode, from `last_rows`.
-        near: share of goals drawn log-uniformly, mostly a few ticks ahead; the others are uniform.
-    """
-    room, share = np.minimum(last_row[rows] - rows, horizon), random.random(len(rows))
-    ahead = share * room
-    if near:
-        ahead = np.where(random.random(len(rows)) < near, (room + 1) ** share - 1, ahead)
-    return rows + 1 + ahead.astype(np.int64)

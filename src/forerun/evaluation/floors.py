@@ -22,7 +22,8 @@ from forerun import checkpoint
 from forerun.config import ModelConfig
 from forerun.control.trials import Observations
 from forerun.data.cache import TickCache
-from forerun.data.window import WindowSampler, last_rows, later_rows
+from forerun.data.hindsight import Hindsight
+from forerun.data.window import WindowSampler
 from forerun.encoders.proprio import Standardise
 from forerun.encoders.video import Centre, video_encoder
 from forerun.layers import mlp
@@ -126,7 +127,7 @@ class CloningLearner:
     ) -> None:
         self.policy, self.cache, self.config, self.seed = policy, cache, config or CloningConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, self.config.batch_size, seed)
-        self.last_row = last_rows(cache)
+        self.hindsight = Hindsight(cache, episodes)
 
     @property
     def module(self) -> nn.Module:
@@ -136,7 +137,7 @@ class CloningLearner:
         """Every stream now (B, *shape) and as "goal.NAME" later in the episode; ``action`` (B, A) now."""
         rows = self.sampler.batch(step)
         random = np.random.default_rng([self.seed, step])
-        goals = later_rows(rows, self.last_row, self.config.horizon, random)
+        goals = self.hindsight.later(rows, self.config.horizon, random)
         batch = {"action": torch.from_numpy(np.take(self.cache.streams["action"], rows, axis=0))}
         for spec in self.policy.config.streams:
             table = self.cache.streams[spec.name]
