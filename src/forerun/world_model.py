@@ -35,7 +35,7 @@ from forerun.encoders.whitening import Whitening
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
 __all__ = ["State", "WorldModel", "join"]
-FORMAT = "forerun-world-model-3"
+FORMAT = "forerun-world-model-4"
 
 
 class WorldModel(nn.Module):
