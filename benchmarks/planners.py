@@ -73,6 +73,7 @@ class Planners:
                 "budget": PLAN.budget,
                 "planners": {name: asdict(config) for name, config in ARMS.items()},
                 "recipe": run.recipe,
+                "model": run.kind,
                 "thresholds": task.thresholds,
                 "replan_steps": 1,
             },

@@ -20,10 +20,9 @@ import tyro
 from rich.console import Console
 
 from forerun.cli.main import complain
-from forerun.cli.protocol import attempt_goals, clone_floor, play_table, settle, trials_sentence
+from forerun.cli.protocol import asked_for, attempt_goals, clone_floor, play_table, settle, trials_sentence
 from forerun.cli.tables import success_table
 from forerun.cli.train import train_model
-from forerun.control.trials import make_task
 from forerun.data.cache import TickCache
 from forerun.evaluation.demo import DemoPlan
 from forerun.evaluation.results import write_result
@@ -125,7 +124,7 @@ def _try(
     write_result(
         benchmark.name if own else f"{benchmark.name}-offset-{plan.offset}",
         figures,
-        settings={"plan": asdict(plan), "thresholds": make_task(plan.env).thresholds, "replan_steps": 1},
+        settings=asked_for(plan, folder),
         seed=options.seed,
         n=plan.trials,
         data_hash=table.hash,

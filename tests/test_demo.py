@@ -15,7 +15,7 @@ import torch
 
 from forerun.cli.main import main
 from forerun.cli.play import record_play
-from forerun.cli.protocol import settle
+from forerun.cli.protocol import asked_for, settle
 from forerun.config import model_config
 from forerun.control.trials import make_task, sampled_trials
 from forerun.data import open_recordings
@@ -106,6 +106,13 @@ def test_another_planner_or_model_plays_its_trials_anew(contest: Contest, tmp_pa
     after = {p.name: p.read_text() for p in (tmp_path / "trials").glob("*.json")}
     assert after.keys() == before.keys()
     assert all(after[name] != before[name] for name in before)
+
+
+def test_a_result_says_which_kind_of_model_it_is_of_and_what_counted_as_reached(contest: Contest) -> None:
+    settings = asked_for(DemoPlan(env=ENV), contest.model.parent)
+    config = json.loads((contest.model / "config.json").read_text())
+    assert settings["model"] == {"format": config["format"], "size": config["model"]["size"]}
+    assert settings["thresholds"] == make_task(ENV).thresholds
 
 
 def shake(module: torch.nn.Module) -> None:

@@ -81,12 +81,19 @@ def table(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def measured(
-    folder: Path, name: str, *, reached: int = 17, seed: int = 0, steps: int = 9, data: str = "abc"
+    folder: Path,
+    name: str,
+    *,
+    reached: int = 17,
+    seed: int = 0,
+    steps: int = 9,
+    data: str = "abc",
+    model: str = "forerun-world-model-4",
 ) -> list[Result]:
     agents = {"planner": reached, "random moves": 1}
     metrics: dict = {agent: {"moderate": wilson(k, 20)} for agent, k in agents.items()}
     metrics["planner"]["ms_per_decision"] = 21.4
-    settings = {"plan": {"steps": steps, "recipe": {"seed": seed}}}
+    settings = {"plan": {"steps": steps, "recipe": {"seed": seed}}, "model": {"format": model}}
     about = {"seed": seed, "n": 20, "data_hash": data, "command": "forerun demo"}
     write_result(name, metrics, settings=settings, **about, folder=folder)
     return read_results(folder)
@@ -126,8 +133,16 @@ def test_the_trials_of_all_seeds_make_one_interval_beside_the_range(
     assert "| 21 ms (each seed 21 ms) |" in text
 
 
-@pytest.mark.parametrize("other", [{"steps": 8}, {"data": "abd"}])
-def test_only_seeds_of_equal_settings_and_data_make_one_row(
+def test_the_same_play_recorded_on_two_machines_makes_one_row(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    measured(tmp_path, "demo", seed=0, data="abc")
+    results = measured(tmp_path, "demo", seed=1, data="abd")  # its pictures differ in their last bits
+    assert "| 40, 2 seeds |" in table.render(table.TABLES["success"], results)
+
+
+@pytest.mark.parametrize("other", [{"steps": 8}, {"model": "forerun-world-model-3"}])
+def test_only_seeds_of_equal_settings_and_models_make_one_row(
     table: types.ModuleType, tmp_path: Path, other: dict
 ) -> None:
     for seed in (0, 1):

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from forerun.checkpoint import write_text
 from forerun.cli.imagine import error_curve
-from forerun.cli.protocol import attempt_goals, clone_floor, play_table, settle, trials_sentence
+from forerun.cli.protocol import asked_for, attempt_goals, clone_floor, play_table, settle, trials_sentence
 from forerun.cli.runs import open_run
 from forerun.cli.tables import prediction_table, success_table
 from forerun.cli.train import measured, set_threads, train_model
@@ -142,7 +142,7 @@ class Demo:
                 "training_minutes": self._seconds()["train"] / 60,
                 "minutes": {part: seconds / 60 for part, seconds in self._seconds().items()},
             },
-            settings={"plan": asdict(plan)},
+            settings=asked_for(plan, self.out / "run"),
             seed=self.seed,
             n=plan.trials,
             data_hash=cache.hash,

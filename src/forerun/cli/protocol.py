@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,6 +98,18 @@ def attempt_goals(
     )
     with trial_bars() as update:
         return hold(contest, trials, folder, processes=processes, progress=update)
+
+
+def asked_for(plan: DemoPlan, run: Path) -> dict[str, Any]:
+    """The settings of a result of such trials: what was asked for, and of which kind of model."""
+    task = make_task(plan.env)
+    task.close()
+    return {
+        "plan": asdict(plan),
+        "thresholds": task.thresholds,
+        "replan_steps": 1,
+        "model": open_run(run).kind,
+    }
 
 
 def trials_sentence(plan: DemoPlan) -> str:

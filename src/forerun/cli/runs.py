@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from forerun.data import open_recordings
 from forerun.data.cache import GIB, TickCache, build_cache
 from forerun.data.episode import Recordings
 from forerun.types import CheckpointError, DataError, ShapeError, StorageError, StreamSpec
-from forerun.world_model import WorldModel
+from forerun.world_model import FORMAT, WorldModel
 
 SETTINGS = "settings.json"
 CONTEXT = 3
@@ -55,6 +55,11 @@ class Run:
     @property
     def config(self) -> ModelConfig:
         return self.model.config
+
+    @property
+    def kind(self) -> dict[str, Any]:
+        """What a result says of its model: figures of another format or of other widths are no seed of it."""
+        return {"format": FORMAT, "size": asdict(self.config.size)}
 
     @property
     def name(self) -> str:
