@@ -26,12 +26,11 @@ bench: $(DEV)
 	$(BIN)/python benchmarks/speed.py
 	set -e; for seed in $(SEEDS); do \
 	  case $$seed in 0) far=--far;; *) far=;; esac; \
-	  $(BIN)/python benchmarks/push.py --seed $$seed $$far; \
+	  for task in push pickplace tworoom pusht; do \
+	    $(BIN)/python benchmarks/$$task.py --seed $$seed $$far; \
+	  done; \
 	  $(BIN)/python benchmarks/planners.py --run runs/push/seed$$seed; \
 	done
-	set -e; for task in pickplace tworoom pusht; do for seed in $(SEEDS); do \
-	  $(BIN)/python benchmarks/$$task.py --seed $$seed; \
-	done; done
 	$(BIN)/python benchmarks/representation.py
 	@if [ -d $(ROBOT) ]; then $(BIN)/python benchmarks/real_robot.py --data $(ROBOT); else \
 	  echo "The real robot is left out: its recordings are not in $(ROBOT)."; fi

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 import tyro
 from rich.console import Console
+from rows import FARTHER
 
 from forerun.cli.main import complain
 from forerun.cli.protocol import asked_for, attempt_goals, clone_floor, play_table, settle, trials_sentence
@@ -122,7 +123,7 @@ def _try(
         figures["training_minutes"] = minutes
     own = plan.offset == benchmark.plan.offset
     write_result(
-        benchmark.name if own else f"{benchmark.name}-offset-{plan.offset}",
+        benchmark.name if own else f"{benchmark.name}{FARTHER}{plan.offset}",
         figures,
         settings=asked_for(plan, folder),
         seed=options.seed,

@@ -5,10 +5,11 @@
     python benchmarks/table.py            rewrites README.md
     python benchmarks/table.py --check    exit code 1 if README.md is not what the results say
 
-A table holds a row for each entry below that has a result. Seeds make one row if their settings are equal,
-the kind of model among them; of several such groups the newest counts, and in it the newest result of each
-seed. Shares of trials are pooled over the seeds into one Wilson interval. Without any result the space
-between the markers is empty.
+A table holds a row for each of its entries in rows.py that has a result. Seeds make one row if their
+settings are equal, the kind of model among them; of several such groups the newest counts, and in it the
+newest result of each seed. Goals at several distances come from the same runs, if any run tried them all.
+Shares of trials are pooled over the seeds into one Wilson interval. Without any result the space between the
+markers is empty.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rows import COUNTS, FARTHER, TABLES, Column, Row, Table
+from trials import sentence
 
 from forerun.evaluation.results import Result, read_results
 from forerun.evaluation.stats import wilson
@@ -27,150 +30,6 @@ from forerun.types import DataError
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table:(?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-COUNTS = ("n", "seeds")
-"""What a column may read of the results themselves, beside their metrics."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One figure per result."""
-
-    head: str
-    metric: str
-    """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or one of `COUNTS`."""
-    form: str = "{:g}"
-    """How a number is written; "percent" writes shares of the trials, "short" two digits or whole numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table."""
-
-    label: str
-    result: str
-    """Name of the results it is made from."""
-    part: str = "moderate"
-    """Which part of the result the columns read: a test of success, or what was timed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Rows that share their columns."""
-
-    columns: Sequence[Column]
-    rows: Sequence[Row]
-    lead: str
-    """Head of the first column."""
-
-
-SUCCESS = (  # agents as `forerun.evaluation.contest` names them
-    Column(head="planner", metric="planner/{part}", form="percent"),
-    Column(head="policy alone", metric="policy alone/{part}", form="percent"),
-    Column(head="cloning", metric="cloned policy/{part}", form="percent"),
-    Column(head="random", metric="random moves/{part}", form="percent"),
-    Column(head="trials", metric="n"),
-    Column(head="training", metric="training_minutes", form="{:.0f} min"),
-    Column(head="a decision", metric="planner/ms_per_decision", form="{:.0f} ms"),
-)
-REAL = (
-    Column(head="error on changed pixels 1 s ahead, over copy-last", metric="ratio", form="{:.2f}"),
-    Column(head="loss with shuffled actions, over loss", metric="shuffled_ratio", form="{:.2f}"),
-    Column(head="episodes", metric="n"),
-    Column(head="training", metric="training_minutes", form="{:.0f} min"),
-)
-SPEED = (
-    Column(head="forerun", metric="{part}/figure", form="short"),
-    Column(head="naive version, same run", metric="{part}/naive", form="short"),
-    Column(head="ratio", metric="{part}/ratio", form="{:.1f}"),
-    Column(head="unit", metric="{part}/unit"),
-)
-PROBES = (
-    Column(head="linear probe R2", metric="linear/mean", form="{:.2f}"),
-    Column(head="network probe R2", metric="network/mean", form="{:.2f}"),
-    Column(head="seeds", metric="seeds"),
-)
-PLANNERS = (
-    Column(head="moderate", metric="{part}/moderate", form="percent"),
-    Column(head="strict", metric="{part}/strict", form="percent"),
-    Column(head="trials", metric="n"),
-    Column(head="a decision", metric="{part}/ms_per_decision", form="{:.0f} ms"),
-)
-TABLES = {
-    "success": Table(
-        lead="goals reached",
-        columns=SUCCESS,
-        rows=[
-            Row(label="Push, `make demo`", result="demo"),
-            Row(label="Push", result="push"),
-            Row(label="PickPlace", result="pickplace"),
-        ],
-    ),
-    "yardsticks": Table(
-        lead="published yardsticks",
-        columns=SUCCESS,
-        rows=[
-            Row(label=f"{task}, {level}", result=task.lower().replace("-", ""), part=level)
-            for task in ("TwoRoom", "Push-T")
-            for level in ("moderate", "strict")
-        ],
-    ),
-    "distance": Table(
-        lead="Push, goals so many steps away",
-        columns=SUCCESS,
-        rows=[
-            Row(label="25", result="push"),
-            *(Row(label=str(steps), result=f"push-offset-{steps}") for steps in (50, 75, 100)),
-        ],
-    ),
-    "real": Table(
-        lead="real robot, held-out episodes",
-        columns=REAL,
-        rows=[Row(label="Unitree G1 picks a can", result="real-robot")],
-    ),
-    "speed": Table(
-        lead="speed",
-        columns=SPEED,
-        rows=[
-            Row(label="frames trained on, end to end", result="speed", part="end_to_end"),
-            Row(label="transitions trained on, cached latents", result="speed", part="cached_latents"),
-            Row(label="waiting for data, in the stage that waits most", result="speed", part="data_wait"),
-            Row(label="one plan: 64 futures, 4 rounds, 5 ticks", result="speed", part="plan"),
-            Row(label="one decision of the goal policy, no search", result="speed", part="policy"),
-        ],
-    ),
-    "representation": Table(
-        lead="what shapes the latent",
-        columns=PROBES,
-        rows=[
-            Row(label=label, result=f"representation-{name}")
-            for label, name in (
-                ("untrained: the floor", "untrained"),
-                ("prediction alone", "none"),
-                ("and SIGReg", "sigreg"),
-                ("and variance-covariance", "varcov"),
-                ("and inverse dynamics", "inverse"),
-                ("and redrawing", "redraw"),
-                ("and SIGReg, inverse dynamics", "sigreg-inverse"),
-                ("and all three, as in training", "all"),
-            )
-        ],
-    ),
-    "planners": Table(
-        lead="Push, same models and trials",
-        columns=PLANNERS,
-        rows=[
-            Row(label=label, result="planners", part=part)
-            for label, part in (  # arms as `planners.py` names them
-                ("iCEM from the policy, learned distance", "icem"),
-                ("iCEM from noise", "icem from noise"),
-                ("MPPI from the policy", "mppi"),
-                ("iCEM, distance of latents", "latent cost"),
-                ("policy alone", "policy alone"),
-                ("random moves", "random moves"),
-            )
-        ],
-    ),
-}
 
 
 def fill(text: str, results: Sequence[Result]) -> str:
@@ -191,8 +50,8 @@ def fill(text: str, results: Sequence[Result]) -> str:
 
 
 def render(table: Table, results: Sequence[Result]) -> str:
-    """Markdown, with where it was measured below; empty if no row has a result."""
-    rows = [(row, latest(results, row.result)) for row in table.rows]
+    """Markdown, how it was judged above and where it was measured below; empty if no row has a result."""
+    rows = [(row, latest(of_one_run(results, table, row), row.result)) for row in table.rows]
     figures = [c for c in table.columns if c.metric not in COUNTS]
     measured = [(row, found) for row, found in rows if any(cell(c, row, found) for c in figures)]
     if not measured:
@@ -204,7 +63,28 @@ def render(table: Table, results: Sequence[Result]) -> str:
     ]
     for row, found in measured:
         lines.append("| " + " | ".join([row.label, *(cell(c, row, found) for c in columns)]) + " |")
-    return "\n".join([*lines, "", origin([r for _, found in measured for r in found])]) + "\n"
+    about, where = sentence(measured), origin([r for _, found in measured for r in found])
+    return "\n".join([*([about, ""] if about else []), *lines, "", where]) + "\n"
+
+
+def of_one_run(results: Sequence[Result], table: Table, row: Row) -> Sequence[Result]:
+    """Those of runs that tried every goal distance the table has of this benchmark; all if no run did."""
+    family = {r.result for r in table.rows if benchmark(r) == benchmark(row)}
+    runs = [found for name in family if (found := {run_of(r) for r in results if r.name == name})]
+    if len(runs) < min(2, len(family)):
+        return []  # no other distance to compare with
+    whole = set.intersection(*runs)
+    return [r for r in results if run_of(r) in whole] if whole else results
+
+
+def benchmark(row: Row) -> str:
+    return row.result.split(FARTHER)[0]
+
+
+def run_of(result: Result) -> str:
+    """Which training a result is of: the kind of model, the recipe with its seed."""
+    plan, model = result.settings.get("plan", {}), result.settings.get("model")
+    return json.dumps([model, plan.get("recipe"), result.seed], sort_keys=True)
 
 
 def latest(results: Sequence[Result], name: str) -> list[Result]:

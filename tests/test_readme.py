@@ -8,6 +8,7 @@ import shlex
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import forerun
@@ -86,6 +87,7 @@ def measured(
     *,
     reached: int = 17,
     seed: int = 0,
+    offset: int = 25,
     steps: int = 9,
     data: str = "abc",
     model: str = "forerun-world-model-4",
@@ -93,7 +95,13 @@ def measured(
     agents = {"planner": reached, "random moves": 1}
     metrics: dict = {agent: {"moderate": wilson(k, 20)} for agent, k in agents.items()}
     metrics["planner"]["ms_per_decision"] = 21.4
-    settings = {"plan": {"steps": steps, "recipe": {"seed": seed}}, "model": {"format": model}}
+    plan = {"env": "forerun/Push-v0", "offset": offset, "budget": 2 * offset, "steps": steps}
+    settings = {
+        "plan": {**plan, "recipe": {"seed": seed}},
+        "thresholds": {"moderate": {"position_m": 0.03, "yaw_rad": np.deg2rad(20)}, "strict": {}},
+        "replan_steps": 1,
+        "model": {"format": model},
+    }
     about = {"seed": seed, "n": 20, "data_hash": data, "command": "forerun demo"}
     write_result(name, metrics, settings=settings, **about, folder=folder)
     return read_results(folder)
@@ -118,6 +126,32 @@ def test_a_table_shows_intervals_floors_and_where_it_was_measured(
     assert "cloning" not in text  # nobody measured it
     assert "`forerun demo`" in text
     assert "cores; commit" in text
+
+
+def test_a_table_of_trials_says_how_they_were_drawn_and_judged(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    measured(tmp_path, "push")
+    text = table.render(table.TABLES["success"], measured(tmp_path, "demo", seed=1))
+    assert text.splitlines()[0] == (
+        "Goals lie 25 steps after their starts; 50 steps to reach them, a decision at every step. Reached: "
+        "in `forerun/Push-v0` (moderate) position within 0.03 m and yaw within 20 degrees."
+    )
+
+
+def test_goals_at_all_distances_come_from_the_runs_that_tried_them_all(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    for seed in (0, 1, 2):
+        results = measured(tmp_path, "push", seed=seed, reached=20 - seed)
+    distance = table.TABLES["distance"]
+    assert table.render(distance, results) == ""  # nothing to compare with
+    results = measured(tmp_path, "push-offset-50", seed=1, offset=50)
+    about, _, _, _, near, far, *_ = table.render(distance, results).splitlines()
+    assert about.startswith("Goals lie 25 or 50 steps after their starts; 50 or 100 steps to reach them")
+    assert near.startswith("| Push, 25 | 95 % (76 to 99 %) |")
+    assert far.startswith("| Push, 50 | 85 %")
+    assert "| 60, 3 seeds |" in table.render(table.TABLES["success"], results)
 
 
 def test_the_trials_of_all_seeds_make_one_interval_beside_the_range(

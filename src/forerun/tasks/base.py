@@ -117,7 +117,7 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def tests(cls) -> str:
         """What its two levels of success ask for, for people."""
         return "; ".join(
-            f"{level}: {_limits(cls.thresholds[level], cls.hold_steps[level])}" for level in cls.thresholds
+            f"{level}: {limits(cls.thresholds[level], cls.hold_steps[level])}" for level in cls.thresholds
         )
 
     def _within(self, errors: dict[str, float], level: Level) -> bool:
@@ -215,7 +215,7 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         }
 
 
-def _limits(limits: dict[str, float], steps: int) -> str:
+def limits(limits: dict[str, float], steps: int) -> str:
     """Thresholds as words; angles in degrees."""
     words = []
     for name, limit in limits.items():

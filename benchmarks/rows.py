@@ -1,0 +1,155 @@
+"""Which tables the README has: their rows, each made from results of one name, and what the columns read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+COUNTS = ("n", "seeds")
+"""What a column may read of the results themselves, beside their metrics."""
+FARTHER = "-offset-"
+"""Between a benchmark's name and the distance of its goals, where that is not its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One figure per result."""
+
+    head: str
+    metric: str
+    """Where in ``metrics`` it is, keys joined by "/", {part} standing for the row's; or one of `COUNTS`."""
+    form: str = "{:g}"
+    """How a number is written; "percent" writes shares of the trials, "short" two digits or whole numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table."""
+
+    label: str
+    result: str
+    """Name of the results it is made from."""
+    part: str = "moderate"
+    """Which part of the result the columns read: a test of success, or what was timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows that share their columns."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    lead: str
+    """Head of the first column."""
+
+
+SUCCESS = (  # agents as `forerun.evaluation.contest` names them
+    Column(head="planner", metric="planner/{part}", form="percent"),
+    Column(head="policy alone", metric="policy alone/{part}", form="percent"),
+    Column(head="cloning", metric="cloned policy/{part}", form="percent"),
+    Column(head="random", metric="random moves/{part}", form="percent"),
+    Column(head="trials", metric="n"),
+    Column(head="training", metric="training_minutes", form="{:.0f} min"),
+    Column(head="in all, with installation", metric="total_minutes", form="{:.0f} min"),
+    Column(head="a decision", metric="planner/ms_per_decision", form="{:.0f} ms"),
+)
+REAL = (
+    Column(head="error on changed pixels 1 s ahead, over copy-last", metric="ratio", form="{:.2f}"),
+    Column(head="loss with shuffled actions, over loss", metric="shuffled_ratio", form="{:.2f}"),
+    Column(head="episodes", metric="n"),
+    Column(head="training", metric="training_minutes", form="{:.0f} min"),
+)
+SPEED = (
+    Column(head="forerun", metric="{part}/figure", form="short"),
+    Column(head="naive version, same run", metric="{part}/naive", form="short"),
+    Column(head="ratio", metric="{part}/ratio", form="{:.1f}"),
+    Column(head="unit", metric="{part}/unit"),
+)
+PROBES = (
+    Column(head="linear probe R2", metric="linear/mean", form="{:.2f}"),
+    Column(head="network probe R2", metric="network/mean", form="{:.2f}"),
+    Column(head="seeds", metric="seeds"),
+)
+PLANNERS = (
+    Column(head="moderate", metric="{part}/moderate", form="percent"),
+    Column(head="strict", metric="{part}/strict", form="percent"),
+    Column(head="trials", metric="n"),
+    Column(head="a decision", metric="{part}/ms_per_decision", form="{:.0f} ms"),
+)
+TABLES = {
+    "success": Table(
+        lead="goals reached",
+        columns=SUCCESS,
+        rows=[
+            Row(label="Push, `make demo`", result="demo"),
+            Row(label="Push", result="push"),
+            Row(label="PickPlace", result="pickplace"),
+        ],
+    ),
+    "yardsticks": Table(
+        lead="published yardsticks",
+        columns=SUCCESS,
+        rows=[
+            Row(label=f"{task}, {level}", result=task.lower().replace("-", ""), part=level)
+            for task in ("TwoRoom", "Push-T")
+            for level in ("moderate", "strict")
+        ],
+    ),
+    "distance": Table(
+        lead="goals so many steps away",
+        columns=SUCCESS,
+        rows=[
+            Row(label=f"{task}, {steps}", result=name if steps == 25 else f"{name}{FARTHER}{steps}")
+            for task, name in (("Push", "push"), ("Push-T", "pusht"))
+            for steps in (25, 50, 75, 100)
+        ],
+    ),
+    "real": Table(
+        lead="real robot, held-out episodes",
+        columns=REAL,
+        rows=[Row(label="Unitree G1 picks a can", result="real-robot")],
+    ),
+    "speed": Table(
+        lead="speed",
+        columns=SPEED,
+        rows=[
+            Row(label="frames trained on, end to end", result="speed", part="end_to_end"),
+            Row(label="transitions trained on, cached latents", result="speed", part="cached_latents"),
+            Row(label="waiting for data, in the stage that waits most", result="speed", part="data_wait"),
+            Row(label="one plan: 64 futures, 4 rounds, 5 ticks", result="speed", part="plan"),
+            Row(label="one decision of the goal policy, no search", result="speed", part="policy"),
+        ],
+    ),
+    "representation": Table(
+        lead="what shapes the latent",
+        columns=PROBES,
+        rows=[
+            Row(label=label, result=f"representation-{name}")
+            for label, name in (
+                ("untrained: the floor", "untrained"),
+                ("prediction alone", "none"),
+                ("and SIGReg", "sigreg"),
+                ("and variance-covariance", "varcov"),
+                ("and inverse dynamics", "inverse"),
+                ("and redrawing", "redraw"),
+                ("and SIGReg, inverse dynamics", "sigreg-inverse"),
+                ("and all three, as in training", "all"),
+            )
+        ],
+    ),
+    "planners": Table(
+        lead="Push, same models and trials",
+        columns=PLANNERS,
+        rows=[
+            Row(label=label, result="planners", part=part)
+            for label, part in (  # arms as `planners.py` names them
+                ("iCEM from the policy, learned distance", "icem"),
+                ("iCEM from noise", "icem from noise"),
+                ("MPPI from the policy", "mppi"),
+                ("iCEM, distance of latents", "latent cost"),
+                ("policy alone", "policy alone"),
+                ("random moves", "random moves"),
+            )
+        ],
+    ),
+}
