@@ -23,6 +23,7 @@ lint: $(DEV)
 
 # Every benchmark writes benchmarks/results/*.json; the tables of the README are made from them.
 bench: $(DEV)
+	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/speed.py
 	set -e; for seed in $(SEEDS); do \
 	  case $$seed in 0) far=--far;; *) far=;; esac; \

@@ -30,10 +30,12 @@ from forerun.types import DataError
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table:(?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+PROMISE = re.compile(r"(make demo +# about )\d+(?= minutes, installation included)")
+"""Where the README says how long the demo takes."""
 
 
 def fill(text: str, results: Sequence[Result]) -> str:
-    """The README with every marked table made anew.
+    """The README with every marked table made anew, and the minutes it promises.
 
     Raises:
         DataError: a marker names a table that is not defined here.
@@ -46,7 +48,13 @@ def fill(text: str, results: Sequence[Result]) -> str:
             raise DataError(f"README.md marks a table '{name}'; benchmarks/table.py defines {known}")
         return found[1] + render(TABLES[name], results) + found[3]
 
-    return MARKED.sub(made, text)
+    return MARKED.sub(made, promised(text, results))
+
+
+def promised(text: str, results: Sequence[Result]) -> str:
+    """The text with the minutes that `make demo` took when it was last timed, if it was."""
+    minutes = [look_up(result, "total_minutes") for result in latest(results, "demo")]
+    return PROMISE.sub(rf"\g<1>{minutes[0]:.0f}", text) if minutes and minutes[0] is not None else text
 
 
 def render(table: Table, results: Sequence[Result]) -> str:

@@ -128,6 +128,15 @@ def test_a_table_shows_intervals_floors_and_where_it_was_measured(
     assert "cores; commit" in text
 
 
+def test_the_minutes_the_readme_promises_are_those_that_the_demo_took(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    text, (result,) = (ROOT / "README.md").read_text(), measured(tmp_path, "demo")
+    assert table.promised(text, [result]) == text  # nobody timed it
+    result.metrics["total_minutes"] = 41.6
+    assert "make demo    # about 42 minutes, installation included" in table.promised(text, [result])
+
+
 def test_a_table_of_trials_says_how_they_were_drawn_and_judged(
     table: types.ModuleType, tmp_path: Path
 ) -> None:

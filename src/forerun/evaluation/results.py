@@ -90,8 +90,7 @@ def write_result(
         raise ConfigError(
             f"a result is called '{name}'; expected lower-case words joined by '-', as push-30min"
         )
-    commit, dirty = _commit()
-    finished = datetime.now(UTC)
+    commit, dirty = commit_of(Path(__file__).parent)
     result = Result(
         name=name,
         metrics=_plain(metrics, "metrics"),
@@ -101,14 +100,24 @@ def write_result(
         data_hash=data_hash,
         command=_portable(command or _command_line()),
         started=(started or _STARTED).astimezone(UTC).strftime(STAMP),
-        finished=finished.strftime(STAMP),
+        finished=datetime.now(UTC).strftime(STAMP),
         commit=commit,
         dirty=dirty,
         hardware=hardware(),
         versions=_versions(),
     )
-    stem = f"{name}.seed{seed}.{finished:%Y%m%dT%H%M%SZ}"
-    return _write_new(Path(folder), stem, json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
+    return keep_result(result, folder)
+
+
+def keep_result(result: Result, folder: str | Path = FOLDER) -> Path:
+    """Write a result as it is, one that another process measured for instance; returns its path.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    finished = re.sub("[-:]", "", result.finished)
+    text = json.dumps(asdict(result), indent=1, allow_nan=False) + "\n"
+    return _write_new(Path(folder), f"{result.name}.seed{result.seed}.{finished}", text)
 
 
 def read_results(folder: str | Path = FOLDER) -> list[Result]:
@@ -175,9 +184,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> tuple[str | None, bool | None]:
-    """The commit of the running source, and whether it was changed since."""
-    source = Path(__file__).parent
+def commit_of(source: Path) -> tuple[str | None, bool | None]:
+    """The commit of a folder of source, and whether it was changed since: see `Result.dirty`."""
     try:
         commit = _git(source, "rev-parse", "HEAD")
         changed = ("status", "--porcelain", "--untracked-files=no", "--", ":/")
