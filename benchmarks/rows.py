@@ -117,7 +117,7 @@ TABLES = {
             Row(label="transitions trained on, cached latents", result="speed", part="cached_latents"),
             Row(label="waiting for data, in the stage that waits most", result="speed", part="data_wait"),
             Row(label="one plan: 64 futures, 4 rounds, 5 ticks", result="speed", part="plan"),
-            Row(label="one decision of the goal policy, no search", result="speed", part="policy"),
+            Row(label="one decision of the goal policy, from a new picture", result="speed", part="decision"),
         ],
     ),
     "representation": Table(

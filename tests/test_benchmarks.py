@@ -1,18 +1,21 @@
-"""The benchmark of `make demo`: from a clone of what is committed, and with its own figures kept."""
+"""The benchmarks themselves: the demo is timed as a newcomer meets it, naive versions are what they say."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import subprocess
+import time
 import types
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from forerun.evaluation.results import read_results, write_result
 from forerun.evaluation.stats import wilson
 from forerun.types import ConfigError, Error
+from toy_learner import CONFIG, ToyLearner
 
 MAKEFILE = "demo:\n\tmkdir -p demo/results\n\tcp measured/*.json demo/results\n"
 """Stands for an hour of downloads, recording and training."""
@@ -22,6 +25,28 @@ MAKEFILE = "demo:\n\tmkdir -p demo/results\n\tcp measured/*.json demo/results\n"
 def bench(monkeypatch: pytest.MonkeyPatch, root: Path) -> types.ModuleType:
     monkeypatch.syspath_prepend(str(root / "benchmarks"))
     return importlib.import_module("demo")
+
+
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch, root: Path) -> types.ModuleType:
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    return importlib.import_module("speed")
+
+
+class Unhurried(ToyLearner):
+    """A batch takes as long as the step that uses it."""
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        time.sleep(self.seconds_per_step)
+        return super().batch(step)
+
+
+def test_a_loop_that_makes_its_own_batches_waits_for_them(
+    speed: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "LAP", 5)
+    assert speed.wait_in_the_loop(ToyLearner(0.02), CONFIG) < 25
+    assert 25 < speed.wait_in_the_loop(Unhurried(0.02), CONFIG) < 75
 
 
 def git(folder: Path, *words: str) -> None:
