@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from forerun.teach import Recipe
+
 COUNTS = ("n", "seeds")
 """What a column may read of the results themselves, beside their metrics."""
 FARTHER = "-offset-"
@@ -41,6 +43,8 @@ class Table:
     rows: Sequence[Row]
     lead: str
     """Head of the first column."""
+    about: str = ""
+    """A sentence above it, {name} standing for a setting of the results."""
 
 
 SUCCESS = (  # agents as `forerun.evaluation.contest` names them
@@ -122,6 +126,7 @@ TABLES = {
     ),
     "representation": Table(
         lead="what shapes the latent",
+        about=f"After {{steps}} of the recipe's {Recipe().representation.steps} steps of stage one.",
         columns=PROBES,
         rows=[
             Row(label=label, result=f"representation-{name}")

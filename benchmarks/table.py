@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rows import COUNTS, FARTHER, TABLES, Column, Row, Table
-from trials import sentence
+from sentence import sentence
 
 from forerun.evaluation.results import Result, read_results
 from forerun.evaluation.stats import wilson
@@ -71,7 +71,7 @@ def render(table: Table, results: Sequence[Result]) -> str:
     ]
     for row, found in measured:
         lines.append("| " + " | ".join([row.label, *(cell(c, row, found) for c in columns)]) + " |")
-    about, where = sentence(measured), origin([r for _, found in measured for r in found])
+    about, where = sentence(table, measured), origin([r for _, found in measured for r in found])
     return "\n".join([*([about, ""] if about else []), *lines, "", where]) + "\n"
 
 

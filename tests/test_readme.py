@@ -13,11 +13,13 @@ import pytest
 
 import forerun
 import forerun.tasks
-from forerun.cli.main import parse
+from forerun.cli.main import main, parse
+from forerun.data import write_lerobot
 from forerun.evaluation.results import Result, read_results, write_result
 from forerun.evaluation.stats import wilson
 from forerun.tasks.push import Push
 from forerun.types import DataError
+from moving_dot import episode
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -41,6 +43,30 @@ LINES = [
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("forerun")])
 def test_every_command_in_the_documents_parses(line: str) -> None:
     assert callable(parse(shlex.split(line)[1:]))
+
+
+LESS = {  # the same commands in seconds: what of them is replaced, and what is added
+    "data record": ("--episodes 200", "--episodes 8 --max-steps 50 --past-the-end"),
+    "train": ("train", "train --budget 0.003 --holdout 0.4"),
+    "control": ("control", "control --trials 2 --budget-steps 5"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_the_commands_of_the_readme_run_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_lerobot(Path("recordings"), (episode(i, ticks=60) for i in range(6)), fps=10)
+    lines = [line for block in blocks(ROOT / "README.md", "bash") for line in block.splitlines()]
+    assert len(lines) > 5
+    for line in lines:
+        for verb, (words, fewer) in LESS.items():
+            line = line.replace(words, fewer) if line.startswith(f"forerun {verb}") else line
+        assert main(shlex.split(line)[1:]) == 0, line
+    for made in ("recordings.png", "runs/recordings/report.html", "runs/push/model/config.json"):
+        assert Path(made).is_file()
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make")])
@@ -209,9 +235,12 @@ def test_the_probes_of_all_seeds_stand_beside_their_floor(table: types.ModuleTyp
     for name, reads in (("untrained", 0.5), ("sigreg-inverse", 0.9)):
         for seed in (0, 1):
             metrics = {probe: {"mean": reads + 0.04 * seed} for probe in ("linear", "network")}
-            write_result(f"representation-{name}", metrics, settings={}, seed=seed, n=9, folder=tmp_path)
+            write_result(
+                f"representation-{name}", metrics, settings={"steps": 90}, seed=seed, n=9, folder=tmp_path
+            )
     text = table.render(table.TABLES["representation"], read_results(tmp_path))
-    _, _, floor, trained, *_ = text.splitlines()
+    about, _, _, _, floor, trained, *_ = text.splitlines()
+    assert about == "After 90 of the recipe's 1000 steps of stage one."
     cells = "0.52 (seeds 0.50 to 0.54) | 0.52 (seeds 0.50 to 0.54) | 2 |"
     assert floor == f"| untrained: the floor | {cells}"
     assert trained.endswith("| 0.92 (seeds 0.90 to 0.94) | 0.92 (seeds 0.90 to 0.94) | 2 |")

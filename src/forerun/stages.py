@@ -1,7 +1,8 @@
 """How a world model is taught: a representation first, then everything else on cached latents.
 
-Learning in stages is cheaper (latents are encoded once and read at some 10^5 transitions per second) and
-it worked where joint training let the object be squeezed out of the latent; LOG.md has the comparison.
+Learning in stages is cheaper: latents are encoded once, then read at tens of thousands of transitions a
+second. And what the first stage asks for keeps objects in the latent, where prediction alone lets them fade
+(LOG.md, "What shapes the latent").
 
     RepresentationLearner  pictures            -> encoders, and the decoders that go with them
     LatentTable            pictures, encoders  -> whitened latents of every tick

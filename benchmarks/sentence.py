@@ -1,19 +1,31 @@
-"""How the trials behind a table were drawn and judged, in a sentence, from the settings of their results."""
+"""What to know of the results behind a table, in a sentence made from their settings: trials above all."""
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterable, Sequence
+from string import Formatter
 from typing import Any
 
-from rows import Row
+from rows import Row, Table
 
 from forerun.evaluation.results import Result
 from forerun.tasks import TASKS, Task
 from forerun.tasks.base import limits
 
+Measured = Sequence[tuple[Row, Sequence[Result]]]
+"""The rows of a table with the results they are made from."""
 
-def sentence(measured: Sequence[tuple[Row, Sequence[Result]]]) -> str:
+
+def sentence(table: Table, measured: Measured) -> str:
+    """The table's own, its settings filled in; for trials how they were drawn and judged."""
+    settings = [result.settings for _, results in measured for result in results]
+    names = [name for _, name, *_ in Formatter().parse(table.about) if name]
+    filled = {name: one_of(values[name] for values in settings) for name in names}
+    return table.about.format_map(filled) or trials_sentence(measured)
+
+
+def trials_sentence(measured: Measured) -> str:
     """Goal distance, budget, replan rate and tests of success; empty if these are no trials."""
     judged = [
         (row.part, result.settings)
