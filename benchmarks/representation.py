@@ -23,7 +23,8 @@ from rich.table import Table
 
 from forerun.cli.data import DataPolicy, progress_bar
 from forerun.cli.play import record_play
-from forerun.config import model_config
+from forerun.cli.runs import kind_of
+from forerun.config import ModelConfig, model_config
 from forerun.data import open_recordings
 from forerun.data.cache import TickCache, build_cache
 from forerun.data.window import split_episodes
@@ -97,14 +98,20 @@ class Ablation:
 
     def _write(self, cache: TickCache, name: str, seed: int, linear: np.ndarray, network: np.ndarray) -> None:
         """One arm's R2: of each target, and the mean over them that `table.py` shows."""
-        objective = asdict(OBJECTIVES[name]) if name in OBJECTIVES else None
+        asked = {
+            "steps": self.steps,
+            "targets": self.targets,
+            "objective": asdict(OBJECTIVES[name]) if name in OBJECTIVES else None,
+            "episodes": cache.num_episodes,
+            "model": kind_of(config_of(cache)),
+        }
         write_result(
             "representation-" + name.replace("+", "-"),
             {
                 "linear": {"mean": linear.mean(), "targets": linear},
                 "network": {"mean": network.mean(), "targets": network},
             },
-            settings={"steps": self.steps, "targets": self.targets, "objective": objective},
+            settings=asked,
             seed=seed,
             n=len(split_episodes(cache, HOLDOUT)[1]),
             data_hash=cache.hash,
@@ -114,7 +121,7 @@ class Ablation:
         """R2 per target of both probes, on held-out episodes."""
         train_episodes, held_out = split_episodes(cache, HOLDOUT)
         torch.manual_seed(seed)
-        model = WorldModel(model_config("xs", observed(cache), cache.specs["action"], cache.tick_s))
+        model = WorldModel(config_of(cache))
         fit_scales(model, cache, train_episodes)
         if name != "untrained":
             learner = RepresentationLearner(model, cache, train_episodes, config=OBJECTIVES[name], seed=seed)
@@ -127,6 +134,10 @@ class Ablation:
         latents = (latents - latents[seen].mean(0)) / latents[seen].std(0).clamp_min(1e-6)
         parts = latents[seen], truth[seen], latents[new], truth[new]
         return ridge_r2(*parts), network_r2(*parts)
+
+
+def config_of(cache: TickCache) -> ModelConfig:
+    return model_config("xs", observed(cache), cache.specs["action"], cache.tick_s)
 
 
 def ridge_r2(x: torch.Tensor, y: torch.Tensor, x_new: torch.Tensor, y_new: torch.Tensor) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import time
 import types
@@ -25,6 +26,17 @@ MAKEFILE = "demo:\n\tmkdir -p demo/results\n\tcp measured/*.json demo/results\n"
 def bench(monkeypatch: pytest.MonkeyPatch, root: Path) -> types.ModuleType:
     monkeypatch.syspath_prepend(str(root / "benchmarks"))
     return importlib.import_module("demo")
+
+
+def test_training_lasts_from_the_first_file_of_a_run_to_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    (tmp_path / "model").mkdir()
+    for name, seconds in (("run.json", 60), ("model/config.json", 150)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert importlib.import_module("real_robot").training_minutes(tmp_path) == 1.5
 
 
 @pytest.fixture

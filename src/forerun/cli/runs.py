@@ -58,12 +58,16 @@ class Run:
 
     @property
     def kind(self) -> dict[str, Any]:
-        """What a result says of its model: figures of another format or of other widths are no seed of it."""
-        return {"format": FORMAT, "size": asdict(self.config.size)}
+        return kind_of(self.config)
 
     @property
     def name(self) -> str:
         return (self.path or self.model_path).resolve().name
+
+
+def kind_of(config: ModelConfig) -> dict[str, Any]:
+    """What a result says of its model: figures of another format or of other widths are no seed of it."""
+    return {"format": FORMAT, "size": asdict(config.size)}
 
 
 def set_threads(threads: int | None) -> None:
