@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from forerun.data.doctor_lerobot import folder_findings, name_of, split_of
-from forerun.data.doctor_set import SetExaminer
+from forerun.data.doctor_set import SetExaminer, moving, splits_of
 from forerun.data.doctor_statistics import statistics_findings
 from forerun.data.doctor_streams import clock_findings, picture_findings, unreadable, value_findings
 from forerun.data.episode import Episode, Recordings
@@ -95,8 +95,8 @@ def _one_episode(
         if name not in known:
             report.add(unreadable(str(cause), name))
         return
-    if meta is not None:
-        episode.metadata.setdefault("split", split_of(meta.info, i))
+    if meta is not None and not splits_of(episode):
+        episode.metadata["split"] = split_of(meta.info, i)
     report.num_examined += 1
     report.add(*clock_findings(episode))
     numbers = {}
@@ -107,24 +107,26 @@ def _one_episode(
         if values.dtype != object:
             numbers[name] = values.reshape(len(values), -1).astype(np.float64)
             report.add(*value_findings(stream, numbers[name], episode.name))
-    decode = full or i in _spread(len(recordings), SAMPLED_VIDEOS) or not numbers
-    pictures = _pictures(report, episode, full, skip=episode.name in known) if decode else b""
+    decode = full or i in _spread(len(recordings), SAMPLED_VIDEOS) or not moving(episode, numbers)
+    pictures = _pictures(report, episode, full, skip=episode.name in known) if decode else {}
     examiner.add(episode, numbers, pictures)
 
 
-def _pictures(report: Report, episode: Episode, full: bool, skip: bool) -> bytes:
-    """Decode some or all frames of every camera; what was seen, as bytes."""
-    seen = b""
+def _pictures(report: Report, episode: Episode, full: bool, skip: bool) -> dict[str, np.ndarray]:
+    """Decode some or all frames of every camera; the mean colour of each frame, (N, 3) per camera."""
+    seen = {}
     for stream in () if skip else episode.of_kind("video"):
-        count = len(stream)
+        count, colours = len(stream), []
         blocks = [np.arange(a, min(a + 64, count)) for a in range(0, count, 64)]
         for block in blocks if full else [np.array(_spread(count, SAMPLED_FRAMES))]:
             findings, means = picture_findings(stream, episode.name, block)
             report.num_frames_decoded += len(means)
-            seen += means.tobytes()
+            colours.append(means)
             report.add(*findings)
             if any(f.severity == "fault" for f in findings):
                 break
+        if sum(map(len, colours)):
+            seen[stream.spec.name] = np.concatenate(colours)
     return seen
 
 
