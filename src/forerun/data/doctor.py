@@ -10,7 +10,7 @@ import numpy as np
 
 from forerun.data.doctor_lerobot import folder_findings, name_of, split_of
 from forerun.data.doctor_set import SetExaminer, moving, splits_of
-from forerun.data.doctor_statistics import statistics_findings
+from forerun.data.doctor_statistics import StatisticsExaminer
 from forerun.data.doctor_streams import clock_findings, picture_findings, unreadable, value_findings
 from forerun.data.episode import Episode, Recordings
 from forerun.data.findings import Finding, Report
@@ -50,15 +50,20 @@ def examine(
     if meta is not None:
         report.add(*folder_findings(meta, [meta.entry(i) for i in range(meta.num_episodes)]))
     examiner = SetExaminer()
+    statistics = StatisticsExaminer(recordings.path) if meta is not None else None
     for done, i in enumerate(
         chosen := _spread(len(recordings), len(recordings) if full else SAMPLED_EPISODES)
     ):
-        _one_episode(report, examiner, recordings, i, meta, full)
+        read = _one_episode(report, recordings, i, meta, full)
+        if read is not None:
+            examiner.add(*read)
+        if read is not None and meta is not None and statistics is not None:
+            report.add(*statistics.add(meta.entry(i).index, *read[:2]))
         if progress:
             progress(done + 1, len(chosen))
     report.add(*examiner.findings(recordings))
-    if meta is not None and len(recordings):
-        report.add(*statistics_findings(recordings, recordings.path, full))
+    if statistics is not None and len(recordings):
+        report.add(*statistics.findings(recordings, full))
     if not len(recordings):
         report.add(unreadable("the set holds no episode", None))
     return report
@@ -80,13 +85,9 @@ def _note(text: str) -> Finding:
 
 
 def _one_episode(
-    report: Report,
-    examiner: SetExaminer,
-    recordings: Recordings,
-    i: int,
-    meta: LeRobotMeta | None,
-    full: bool,
-) -> None:
+    report: Report, recordings: Recordings, i: int, meta: LeRobotMeta | None, full: bool
+) -> tuple[Episode, dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """Checks of one episode alone; what checks of the whole set go on with, or None if it cannot be read."""
     known = {f.episode for f in report.of("fault")}
     try:
         episode = recordings.load(i)
@@ -94,7 +95,7 @@ def _one_episode(
         name = name_of(meta.entry(i)) if meta else f"episode {i}"
         if name not in known:
             report.add(unreadable(str(cause), name))
-        return
+        return None
     if meta is not None and not splits_of(episode):
         episode.metadata["split"] = split_of(meta.info, i)
     report.num_examined += 1
@@ -109,7 +110,7 @@ def _one_episode(
             report.add(*value_findings(stream, numbers[name], episode.name))
     decode = full or i in _spread(len(recordings), SAMPLED_VIDEOS) or not moving(episode, numbers)
     pictures = _pictures(report, episode, full, skip=episode.name in known) if decode else {}
-    examiner.add(episode, numbers, pictures)
+    return episode, numbers, pictures
 
 
 def _pictures(report: Report, episode: Episode, full: bool, skip: bool) -> dict[str, np.ndarray]:
