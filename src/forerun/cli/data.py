@@ -30,6 +30,7 @@ from forerun.data.inspect import summary
 from forerun.data.lerobot_writer import write_lerobot
 from forerun.data.record import Policy, record
 from forerun.data.repair import fix
+from forerun.data.spaces import space_notes
 from forerun.data.tables import first_line
 from forerun.types import ConfigError
 
@@ -180,6 +181,8 @@ class Record:
 
     def __call__(self) -> int:
         env = make_env(self.env, drawn=self.camera is not None)
+        for note in space_notes(env):
+            Console().print(f"{'note':<9}{note}", highlight=False, soft_wrap=True)
         recorded = record(
             env,
             MixedPolicy(self.policy),

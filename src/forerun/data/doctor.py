@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from forerun.data.doctor_lerobot import folder_findings, name_of, split_of
-from forerun.data.doctor_set import SetExaminer
-from forerun.data.doctor_statistics import statistics_findings
+from forerun.data.doctor_set import SetExaminer, moving, splits_of
+from forerun.data.doctor_statistics import StatisticsExaminer
 from forerun.data.doctor_streams import clock_findings, picture_findings, unreadable, value_findings
 from forerun.data.episode import Episode, Recordings
 from forerun.data.findings import Finding, Report
@@ -50,15 +50,20 @@ def examine(
     if meta is not None:
         report.add(*folder_findings(meta, [meta.entry(i) for i in range(meta.num_episodes)]))
     examiner = SetExaminer()
+    statistics = StatisticsExaminer(recordings.path) if meta is not None else None
     for done, i in enumerate(
         chosen := _spread(len(recordings), len(recordings) if full else SAMPLED_EPISODES)
     ):
-        _one_episode(report, examiner, recordings, i, meta, full)
+        read = _one_episode(report, recordings, i, meta, full)
+        if read is not None:
+            examiner.add(*read)
+        if read is not None and meta is not None and statistics is not None:
+            report.add(*statistics.add(meta.entry(i).index, *read[:2]))
         if progress:
             progress(done + 1, len(chosen))
     report.add(*examiner.findings(recordings))
-    if meta is not None and len(recordings):
-        report.add(*statistics_findings(recordings, recordings.path, full))
+    if statistics is not None and len(recordings):
+        report.add(*statistics.findings(recordings, full))
     if not len(recordings):
         report.add(unreadable("the set holds no episode", None))
     return report
@@ -80,13 +85,9 @@ def _note(text: str) -> Finding:
 
 
 def _one_episode(
-    report: Report,
-    examiner: SetExaminer,
-    recordings: Recordings,
-    i: int,
-    meta: LeRobotMeta | None,
-    full: bool,
-) -> None:
+    report: Report, recordings: Recordings, i: int, meta: LeRobotMeta | None, full: bool
+) -> tuple[Episode, dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """Checks of one episode alone; what checks of the whole set go on with, or None if it cannot be read."""
     known = {f.episode for f in report.of("fault")}
     try:
         episode = recordings.load(i)
@@ -94,9 +95,9 @@ def _one_episode(
         name = name_of(meta.entry(i)) if meta else f"episode {i}"
         if name not in known:
             report.add(unreadable(str(cause), name))
-        return
-    if meta is not None:
-        episode.metadata.setdefault("split", split_of(meta.info, i))
+        return None
+    if meta is not None and not splits_of(episode):
+        episode.metadata["split"] = split_of(meta.info, i)
     report.num_examined += 1
     report.add(*clock_findings(episode))
     numbers = {}
@@ -107,24 +108,26 @@ def _one_episode(
         if values.dtype != object:
             numbers[name] = values.reshape(len(values), -1).astype(np.float64)
             report.add(*value_findings(stream, numbers[name], episode.name))
-    decode = full or i in _spread(len(recordings), SAMPLED_VIDEOS) or not numbers
-    pictures = _pictures(report, episode, full, skip=episode.name in known) if decode else b""
-    examiner.add(episode, numbers, pictures)
+    decode = full or i in _spread(len(recordings), SAMPLED_VIDEOS) or not moving(episode, numbers)
+    pictures = _pictures(report, episode, full, skip=episode.name in known) if decode else {}
+    return episode, numbers, pictures
 
 
-def _pictures(report: Report, episode: Episode, full: bool, skip: bool) -> bytes:
-    """Decode some or all frames of every camera; what was seen, as bytes."""
-    seen = b""
+def _pictures(report: Report, episode: Episode, full: bool, skip: bool) -> dict[str, np.ndarray]:
+    """Decode some or all frames of every camera; the mean colour of each frame, (N, 3) per camera."""
+    seen = {}
     for stream in () if skip else episode.of_kind("video"):
-        count = len(stream)
+        count, colours = len(stream), []
         blocks = [np.arange(a, min(a + 64, count)) for a in range(0, count, 64)]
         for block in blocks if full else [np.array(_spread(count, SAMPLED_FRAMES))]:
             findings, means = picture_findings(stream, episode.name, block)
             report.num_frames_decoded += len(means)
-            seen += means.tobytes()
+            colours.append(means)
             report.add(*findings)
             if any(f.severity == "fault" for f in findings):
                 break
+        if sum(map(len, colours)):
+            seen[stream.spec.name] = np.concatenate(colours)
     return seen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -52,23 +53,27 @@ class SetExaminer:
     correlations: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
     copies: dict[tuple[str, str], float] = field(default_factory=dict)
     periods_s: dict[str, float] = field(default_factory=dict)
-    contents: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """Hash of content: (episode, split) of everyone who has it."""
+    contents: dict[str, list[tuple[str, set[str]]]] = field(default_factory=dict)
+    """Hash of content: (episode, its splits) of everyone who has it."""
+    leaks: list[Finding] = field(default_factory=list)
 
-    def add(self, episode: Episode, numbers: dict[str, np.ndarray], pictures: bytes) -> None:
-        """``numbers`` are the streams but pictures, (N, C) each; ``pictures`` stands for the rest."""
+    def add(self, episode: Episode, numbers: dict[str, np.ndarray], pictures: dict[str, np.ndarray]) -> None:
+        """``numbers`` are the streams but pictures, (N, C) each; ``pictures`` mean colours (N, 3) of frames
+        of the cameras, none if nothing was decoded."""
         for name, values in numbers.items():
             finite = values[np.isfinite(values).all(axis=1)]
             if len(finite):
                 found = Range.of(finite)
                 self.ranges[name] = self.ranges[name].join(found) if name in self.ranges else found
         self._correlate(episode, numbers)
-        content = hashlib.blake2b(digest_size=16)
-        moving = [v for v in numbers.values() if len(v) > 1 and np.ptp(v, axis=0).any()]
-        for part in moving or [*numbers.values(), np.frombuffer(pictures, dtype=np.uint8)]:
-            content.update(np.ascontiguousarray(part).tobytes())
-        split = str(episode.metadata.get("split", ""))
-        self.contents.setdefault(content.hexdigest(), []).append((episode.name, split))
+        splits = splits_of(episode)
+        self.leaks += _leaks(episode.name, splits)
+        evidence = moving(episode, numbers) or [*pictures.values(), *(numbers.values() if pictures else ())]
+        if evidence:
+            content = hashlib.blake2b(digest_size=16)
+            for part in evidence:
+                content.update(np.ascontiguousarray(part).tobytes())
+            self.contents.setdefault(content.hexdigest(), []).append((episode.name, splits))
 
     def _correlate(self, episode: Episode, numbers: dict[str, np.ndarray]) -> None:
         actions = [n for n in numbers if episode.streams[n].spec.kind == "action"]
@@ -95,6 +100,7 @@ class SetExaminer:
                 yield from _dead(spec, found)
         yield from self._lags()
         yield from self._duplicates()
+        yield from self.leaks
         yield from _names(recordings.specs)
 
     def _lags(self) -> Iterator[Finding]:
@@ -142,8 +148,8 @@ class SetExaminer:
             if len(same) < 2:
                 continue
             original, home = same[0]
-            for name, split in same[1:]:
-                across = split != home
+            for name, splits in same[1:]:
+                across = _apart(home, splits)
                 yield Finding(
                     severity="fault" if across else "warning",
                     check="duplicate",
@@ -152,6 +158,39 @@ class SetExaminer:
                     expected="every episode once",
                     advice="never train on one and test on the other; drop the copies with --fix COPY",
                 )
+
+
+def moving(episode: Episode, numbers: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Numbers that tell an episode from others: neither constants nor labels, which many have in common."""
+    told = (v for name, v in numbers.items() if episode.streams[name].spec.kind != "privileged")
+    return [v for v in told if len(v) > 1 and np.ptp(v, axis=0).any()]
+
+
+def splits_of(episode: Episode) -> set[str]:
+    """Splits that hold an episode, by the metadata of its reader; none if the set has no splits."""
+    listed = episode.metadata.get("splits") or [episode.metadata.get("split")]
+    return {str(name) for name in listed if name}
+
+
+def _apart(one: set[str], other: set[str]) -> bool:
+    """Whether splits separate two episodes. To be in a part of the other's split as well is no separation."""
+    shared = one & other
+    return one != other and (not shared or (shared != one and shared != other))
+
+
+def _leaks(episode: str, splits: set[str]) -> Iterator[Finding]:
+    """One episode that a split to train on and its counterpart both list."""
+    for held_out in sorted(splits):
+        trained = re.sub("validation|valid|val|test", "train", held_out)
+        if trained != held_out and trained in splits:
+            yield Finding(
+                severity="fault",
+                check="split",
+                episode=episode,
+                found=f"it is in the split '{trained}' and in '{held_out}'",
+                expected="nothing that is trained on among what is held out",
+                advice="correct the splits, or go without the episode: forerun data doctor PATH --fix COPY",
+            )
 
 
 def lag_correlation(action: np.ndarray, state: np.ndarray) -> np.ndarray:

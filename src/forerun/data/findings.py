@@ -21,7 +21,7 @@ class Finding:
     severity: Severity
     check: str
     """Which check: "frames", "clock", "rate", "offset", "lag", "dead", "finite", "duplicate", "readable",
-    "statistics", "units", "absent", "index", "gaps", "span"."""
+    "split", "statistics", "units", "absent", "index", "gaps", "span"."""
     found: str
     expected: str
     advice: str

@@ -16,11 +16,22 @@ from gymnasium import spaces
 from PIL import Image
 
 from forerun.data.episode import Episode, Stream
-from forerun.data.naming import kind_of
+from forerun.data.spaces import (
+    action_spec,
+    action_texts,
+    action_vector,
+    has_fixed_size,
+    observation_parts,
+    to_action,
+)
 from forerun.types import ConfigError, StreamSpec
 
 Policy = Callable[[Any], Any]
-"""Observation to action. If it has a method ``reset(env, rng)``, every episode begins with that."""
+"""Observation to action. If it has a method ``reset(env, rng)``, every episode begins with that.
+
+Where actions are no plain Box, it may answer with a vector such as the stream "action" holds, from a planner
+for example: :func:`forerun.data.spaces.to_action` makes an action of it.
+"""
 
 REWARD = "next.reward"
 CAMERA = "camera"
@@ -40,12 +51,14 @@ def record(
 ) -> Iterator[Episode]:
     """Run a policy and yield one episode after the other.
 
-    Uint8 pictures become video, other observations vectors, nested ones named "outer.inner". If the
-    environment has ``stream_specs()``, its names, units and kinds are taken; ``state()`` is kept as the
-    privileged stream "state" and the reward as "next.reward". Episode i depends on ``seed`` and i alone.
+    Uint8 pictures become video, text stays text, other observations become vectors, nested ones named
+    "outer.inner"; a compound action becomes one vector. :mod:`forerun.data.spaces` has the rules, and its
+    ``space_notes`` says what of an environment is left out. If the environment has ``stream_specs()``, its
+    names, units and kinds are taken; ``state()`` is kept as the privileged stream "state" and the reward as
+    "next.reward". Episode i depends on ``seed`` and i alone.
 
     Args:
-        env: with Box, Discrete or Dict spaces.
+        env: with any spaces, as long as some part of what it observes has a fixed size.
         policy: observation to action; uniform samples of the action space if None.
         episodes: how many.
         seed: of the environment, the action space and the policy.
@@ -57,14 +70,15 @@ def record(
             environment must be made with ``render_mode="rgb_array"``. Other aspects are squashed.
 
     Raises:
-        ConfigError: a setting is out of range, the control rate is unknown, an observation is neither a
-            number nor a picture, or there is no picture to keep.
+        ConfigError: a setting is out of range, the control rate is unknown, nothing is a number or a
+            picture in what is observed, nothing a number in the action, or there is no picture to keep.
     """
     _check_settings(episodes, seed, max_steps, control_hz, past_the_end)
     rate_hz = control_hz or _control_hz(env)
     specs = stream_specs(env, rate_hz)
     if camera is not None:
         specs = {CAMERA: _camera_spec(env, specs, camera, rate_hz), **specs}
+    _check_seen(env, specs)
     for i in range(episodes):
         yield _episode(env, policy, specs, i, seed, rate_hz, max_steps, past_the_end)
 
@@ -137,8 +151,10 @@ def stream_specs(env: gymnasium.Env, rate_hz: float) -> dict[str, StreamSpec]:
     """The streams that recording the environment gives, by name."""
     inner: Any = env.unwrapped
     declared: dict[str, StreamSpec] = getattr(inner, "stream_specs", dict)()
-    specs = {n: _spec(n, space, rate_hz) for n, space in _flat_spaces(env.observation_space).items()}
-    specs["action"] = _spec("action", env.action_space, rate_hz)
+    seen = observation_parts(env.observation_space)
+    parts = {n: part for n, part in seen.items() if part.kind != "none"} | action_texts(env.action_space)
+    specs = {name: part.spec(name, rate_hz) for name, part in parts.items()}
+    specs["action"] = _action_spec(env, rate_hz)
     if callable(getattr(inner, "state", None)):
         env.reset(seed=0)
         specs["state"] = StreamSpec(
@@ -148,36 +164,23 @@ def stream_specs(env: gymnasium.Env, rate_hz: float) -> dict[str, StreamSpec]:
     return {name: declared.get(name, spec) for name, spec in specs.items()}
 
 
-def _flat_spaces(space: spaces.Space, name: str = "") -> dict[str, spaces.Space]:
-    if isinstance(space, spaces.Dict):
-        parts = [_flat_spaces(inner, f"{name}.{key}" if name else str(key)) for key, inner in space.items()]
-        return {n: s for part in parts for n, s in part.items()}
-    return {name or "observation": space}
-
-
-def _spec(name: str, space: spaces.Space, rate_hz: float) -> StreamSpec:
-    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiBinary):
+def _action_spec(env: gymnasium.Env, rate_hz: float) -> StreamSpec:
+    spec = action_spec(env.action_space, rate_hz)
+    if spec is None:
         raise ConfigError(
-            f"'{name}' is a {type(space).__name__}; forerun records Box, Discrete and MultiBinary spaces and "
-            "Dicts of them. Wrap the environment so that it gives numbers or pictures"
+            f"the actions are of the space {type(env.action_space).__name__}; expected some part of a fixed "
+            "size, such as a Box or a Discrete. Wrap the environment so that it takes numbers"
         )
-    if name != "action" and _is_picture(space) and space.shape:
-        return StreamSpec(name=name, kind="video", shape=(*space.shape[:2], 3), unit="rgb", rate_hz=rate_hz)
-    kind = "action" if name == "action" else kind_of(name)
-    flat = spaces.flatten_space(space)
-    assert isinstance(flat, spaces.Box)
-    shape = space.shape if isinstance(space, spaces.Box) and space.shape else flat.shape
-    bounded = np.isfinite(flat.low).all() and np.isfinite(flat.high).all()
-    low, high = (
-        tuple(float(v) for v in bound.ravel()) if bounded else None for bound in (flat.low, flat.high)
-    )
-    return StreamSpec(name=name, kind=kind, shape=shape, rate_hz=rate_hz, low=low, high=high)
+    return spec
 
 
-def _is_picture(space: spaces.Space) -> bool:
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
-        return False
-    return len(space.shape) == 3 and space.shape[-1] in (1, 3)
+def _check_seen(env: gymnasium.Env, specs: dict[str, StreamSpec]) -> None:
+    if not any(spec.kind in ("video", "vector", "touch") for spec in specs.values()):
+        space = type(env.observation_space).__name__
+        raise ConfigError(
+            f"'observation' is a {space} without a number or a picture in it; expected one that a model can "
+            "learn from. Record what the environment draws with --camera 64, or wrap it so that it shows more"
+        )
 
 
 def _episode(
@@ -199,7 +202,7 @@ def _episode(
     rows: dict[str, list[np.ndarray]] = defaultdict(list)
     done, step = False, 0
     while (past_the_end or not done) and (max_steps is None or step < max_steps):
-        action = env.action_space.sample() if policy is None else policy(observation)
+        action = env.action_space.sample() if policy is None else _action(env, policy(observation))
         _keep(rows, specs, env, observation, action)
         observation, reward, terminated, truncated, info = env.step(action)
         rows[REWARD].append(np.array([reward], dtype=np.float32))
@@ -214,6 +217,15 @@ def _episode(
     )
 
 
+def _action(env: gymnasium.Env, answer: Any) -> Any:
+    """What the environment takes: a policy's own action, or the action that its vector stands for."""
+    space = env.action_space
+    own = isinstance(space, spaces.Box) or not isinstance(answer, np.ndarray) or space.contains(answer)
+    if own or not has_fixed_size(space) or answer.shape != (spaces.flatdim(space),):
+        return answer
+    return to_action(space, answer)
+
+
 def _keep(
     rows: dict[str, list[np.ndarray]],
     specs: dict[str, StreamSpec],
@@ -221,8 +233,10 @@ def _keep(
     observation: Any,
     action: Any,
 ) -> None:
-    values = _flat_values(env.observation_space, observation)
-    values["action"] = _numbers(env.action_space, action)
+    seen, said = observation_parts(env.observation_space), action_texts(env.action_space)
+    values = {name: part.read(observation) for name, part in seen.items() if name in specs}
+    values |= {name: part.read(action) for name, part in said.items()}
+    values["action"] = action_vector(env.action_space, action)
     if "state" in specs and "state" not in values:
         inner: Any = env.unwrapped
         values["state"] = np.asarray(inner.state(), dtype=np.float64)
@@ -232,30 +246,12 @@ def _keep(
         rows[name].append(np.array(value))  # a copy: environments may reuse their buffers
 
 
-def _flat_values(space: spaces.Space, observation: Any, name: str = "") -> dict[str, np.ndarray]:
-    if isinstance(space, spaces.Dict):
-        parts = [
-            _flat_values(inner, observation[key], f"{name}.{key}" if name else str(key))
-            for key, inner in space.items()
-        ]
-        return {n: v for part in parts for n, v in part.items()}
-    return {name or "observation": _numbers(space, observation)}
-
-
-def _numbers(space: spaces.Space, value: Any) -> np.ndarray:
-    if _is_picture(space):
-        picture = np.asarray(value)
-        return picture if picture.shape[-1] == 3 else np.repeat(picture, 3, axis=-1)
-    if isinstance(space, spaces.Box) and space.shape:
-        return np.asarray(value, dtype=np.float32)
-    return np.asarray(spaces.flatten(space, value), dtype=np.float32)
-
-
 def _stream(spec: StreamSpec, rows: list[np.ndarray], rate_hz: float) -> Stream:
     """One sample per step, or, from a sensor faster than control, the burst since the step before."""
     times_s = np.arange(len(rows)) / rate_hz
     if rows[0].ndim == len(spec.shape):
-        return Stream(spec, times_s, np.stack(rows))
+        values = np.stack(rows)
+        return Stream(spec, times_s, values.astype(object) if spec.kind == "text" else values)
     burst = np.concatenate(
         [
             t - np.arange(len(r) - 1, -1, -1) / (spec.rate_hz or rate_hz)

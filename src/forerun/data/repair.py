@@ -20,6 +20,7 @@ LEAVE_OUT = {
     "absent": "lacks a file",
     "finite": "holds values that are not finite",
     "duplicate": "repeats another episode",
+    "split": "is in a training and a held-out split at once",
     "span": "lies at an uncertain place of its video",
 }
 """Checks whose fault or warning on an episode means that the copy goes without it."""
@@ -37,7 +38,7 @@ def fix(
     A LeRobot folder keeps its version and its video bytes: clocks that run backwards are put at frame_index
     / fps, rows without a frame and frames without a row are cut at the end, index columns renumbered,
     statistics computed anew. Any other format becomes a LeRobot v3.0 folder. Episodes that cannot be read,
-    hold values that are not finite, or repeat another one are left out.
+    hold values that are not finite, repeat another one, or are both trained on and held out are left out.
 
     Args:
         path: the data set; it is only read.
