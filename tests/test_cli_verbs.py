@@ -75,11 +75,19 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def filmed(run: Path) -> list[tuple[str, int]]:
+    """The stages that change what is drawn, and where they end."""
+    recipe = json.loads((run / "run.json").read_text())["recipe"]
+    return [(stage, recipe[stage]["steps"]) for stage in ("dynamics", "representation")]
+
+
 def test_a_run_holds_the_model_its_films_and_its_errors(run: Path) -> None:
     held_out = json.loads((run / "run.json").read_text())["held_out_episodes"]
     errors = json.loads((run / "prediction.json").read_text())
     assert (run / "model" / "config.json").is_file()
-    assert [film.suffix for film in (run / "videos").iterdir()] == [".mp4"]
+    assert [f.name for f in sorted((run / "videos").iterdir())] == [
+        f"{s}-{n:06d}.mp4" for s, n in filmed(run)
+    ]
     assert errors["episodes"] == held_out
     assert "real" in (run / "report.html").read_text()
     assert not list(run.rglob("*partial*"))

@@ -209,7 +209,7 @@ def _check_format(about: Any, path: Path) -> None:
     began = about.get("format", "an earlier one") if isinstance(about, dict) else "none"
     if began != FORMAT:
         raise CheckpointError(
-            f"this run was begun by a version of forerun whose models have another format ({began}); this one "
-            f"continues '{FORMAT}'. Train anew in another folder, or install the version that began it. Path: "
-            f"{path}"
+            f"this run was begun by a version of forerun whose models have another format ({began}); this "
+            f"one continues '{FORMAT}'. Train anew in another folder, or install the version that began it. "
+            f"Path: {path}"
         )

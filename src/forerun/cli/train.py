@@ -22,7 +22,7 @@ from forerun.data.cache import GIB, TickCache, build_cache
 from forerun.data.episode import Recordings
 from forerun.data.window import split_episodes
 from forerun.encoders.video import GRID
-from forerun.evaluation.clips import imagined_clips, stacked
+from forerun.evaluation.clips import imagined_clips, redrawn_clips, stacked
 from forerun.evaluation.errors import Prediction
 from forerun.evaluation.prediction import longest_horizon, predict
 from forerun.evaluation.strips import write_clip_film
@@ -33,10 +33,17 @@ from forerun.world_model import WorldModel
 _FREE = ("data", "out", "cache", "cache_gb", "threads")
 """May differ when a run is resumed: they say where things lie and how fast they go, not what is learned."""
 
+DRAWING = ("representation", "dynamics")
+"""Stages that change what the model draws, and are filmed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Learn a world model from recordings, and show what it imagines; the same command again resumes.
+
+    On the way it films held-out episodes, real beside drawn, into RUN/videos: every 500 steps and at the end
+    of a stage, pictures redrawn in the first stage and futures imagined in the second. Later stages change
+    nothing that is drawn.
 
     Example: forerun train recordings/ --out runs/first
     """
@@ -205,18 +212,19 @@ class Train:
 
 
 def train_model(cache: TickCache, run: Path, recipe: Recipe, console: Console | None = None) -> WorldModel:
-    """Teach a model, and film what it imagines at every checkpoint of its dynamics."""
+    """Teach a model, and film at its checkpoints what it redraws, then what it imagines; see `DRAWING`."""
     _, held_out = split_episodes(cache, recipe.holdout, recipe.seed)
+    horizon = min(longest_horizon(cache, held_out, CONTEXT), round(2.0 / cache.tick_s))
 
     def film(model: WorldModel, stage: str, step: int) -> None:
-        path = run / "videos" / f"dynamics-{step:06d}.mp4"
-        if stage != "dynamics" or path.exists() or not len(held_out) or not model.config.video:
-            return
-        horizon = min(longest_horizon(cache, held_out, CONTEXT), round(2.0 / cache.tick_s))
-        if horizon < 1:
+        path = run / "videos" / f"{stage}-{step:06d}.mp4"
+        if stage not in DRAWING or path.exists() or horizon < 1 or not model.config.video:
             return
         make_folder(path.parent)
-        clips = imagined_clips(model, cache, held_out, horizon=horizon, context=CONTEXT, count=3)
+        if stage == "representation":
+            clips = redrawn_clips(model, cache, held_out, ticks=CONTEXT + horizon, count=3)
+        else:
+            clips = imagined_clips(model, cache, held_out, horizon=horizon, context=CONTEXT, count=3)
         write_clip_film(path, stacked(clips))
 
     return teach(cache, run, recipe, on_save=film, console=console)

@@ -36,7 +36,7 @@ class Clip:
     name: str
     """Which episode, and where in it."""
     context_ticks: int
-    """Ticks the model was given, 1 .. T - 1; the others it imagined."""
+    """Ticks the model was given, 1 .. T; the others it imagined. After all T it merely drew what it saw."""
     tick_s: float
     """Seconds per tick."""
 
@@ -46,10 +46,10 @@ class Clip:
                 f"clip '{self.name}' has real pictures {self.real.shape} and imagined ones "
                 f"{self.imagined.shape}; expected (ticks, S, S, 3) twice, with even S"
             )
-        if not 1 <= self.context_ticks < len(self.real):
+        if not 1 <= self.context_ticks <= len(self.real):
             raise ShapeError(
                 f"clip '{self.name}' gives {self.context_ticks} of {len(self.real)} ticks to the model; "
-                "expected at least one, and at least one left to imagine"
+                "expected at least one, and no more than there are"
             )
 
     @property
