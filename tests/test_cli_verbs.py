@@ -89,7 +89,16 @@ def test_a_run_holds_the_model_its_films_and_its_errors(run: Path) -> None:
         f"{s}-{n:06d}.mp4" for s, n in filmed(run)
     ]
     assert errors["episodes"] == held_out
-    assert "real" in (run / "report.html").read_text()
+    page, plans = (run / "report.html").read_text(), json.loads((run / "planning.json").read_text())
+    for heading in (
+        "What was recorded",
+        "What was learned",
+        "Real and imagined",
+        "Planning, beside what was done",
+    ):
+        assert heading in page
+    assert {"planner", "policy alone", "mean action", "previous action"} < set(plans["error_in_spreads"])
+    assert plans["episodes"] == len(held_out)
     assert not list(run.rglob("*partial*"))
 
 
@@ -230,6 +239,9 @@ def test_recordings_without_actions_train_too_and_cannot_be_planned_with(said: S
     code, text = said("train", "--data", tmp_path / "dots", "--out", tmp_path / "run", *words)
     assert code == 0
     assert "actions of another clip" not in text
+    assert (
+        "hold no actions, so the model can imagine but not plan" in (tmp_path / "run/report.html").read_text()
+    )
     code, text = said("control", "--model", tmp_path / "run", "--env", ENV)
     assert code == 2
     assert said("imagine", tmp_path / "run", "--seconds", 0.5)[0] == 0

@@ -15,15 +15,27 @@ from forerun.cli.budget import steps_for
 from forerun.cli.data import progress_bar
 from forerun.cli.imagine import write_page
 from forerun.cli.options import MaybeFloat, MaybeInt, MaybePath, Names
-from forerun.cli.runs import CONTEXT, SETTINGS, chosen_streams, claim, make_folder, open_run, set_threads
+from forerun.cli.runs import (
+    CONTEXT,
+    SETTINGS,
+    Run,
+    chosen_streams,
+    claim,
+    make_folder,
+    open_run,
+    set_threads,
+)
 from forerun.cli.tables import prediction_table
 from forerun.data import open_recordings
 from forerun.data.cache import GIB, TickCache, build_cache
+from forerun.data.contact_sheet import contact_sheet
 from forerun.data.episode import Recordings
 from forerun.data.window import split_episodes
 from forerun.encoders.video import GRID
 from forerun.evaluation.clips import imagined_clips, redrawn_clips, stacked
+from forerun.evaluation.demo import losses
 from forerun.evaluation.errors import Prediction
+from forerun.evaluation.first_action import FirstActions, first_actions
 from forerun.evaluation.prediction import longest_horizon, predict
 from forerun.evaluation.strips import write_clip_film
 from forerun.teach import STAGES, Recipe, teach
@@ -119,7 +131,7 @@ class Train:
             console.print(f"This run is finished; for a new one choose another --out than {run}")
         else:
             train_model(cache, run, self.recipe(cache, settings))
-        self.report(console, measured(run, cache), pictured(run, cache))
+        self.report(console, measured(run, cache), pictured(run, cache, recordings))
         return 0
 
     def _check_recordings(self, cache: TickCache) -> None:
@@ -258,8 +270,8 @@ def measured(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | 
     return found
 
 
-def pictured(run: Path, cache: TickCache) -> Path | None:
-    """RUN/report.html, the page with what was measured; None without held-out episodes or pictures."""
+def pictured(run: Path, cache: TickCache, recordings: Recordings) -> Path | None:
+    """RUN/report.html: recordings, training, imagination and planning; None without held-out pictures."""
     done, page = open_run(run), run / "report.html"
     if page.is_file():
         return page
@@ -268,4 +280,38 @@ def pictured(run: Path, cache: TickCache) -> Path | None:
     for left in run.glob(f"{page.stem}-clip-*.mp4"):
         left.unlink()  # of a page that was interrupted before it was there
     found = Prediction.from_json(json.loads((run / "prediction.json").read_text()))
-    return write_page(page, done, cache, done.held_out, "held-out episodes", found)
+    sheet = run / "recordings.png"
+    if not sheet.is_file():
+        contact_sheet(recordings, sheet)
+    return write_page(
+        page,
+        done,
+        cache,
+        done.held_out,
+        "held-out episodes",
+        found,
+        sheet=sheet,
+        learned=losses(run),
+        planned=planned(done, cache, found.horizon),
+    )
+
+
+def planned(run: Run, cache: TickCache, ticks: int) -> FirstActions | str:
+    """Actions towards pictures ``ticks`` ahead beside the recorded ones, or why there are none."""
+    if run.config.action is None:
+        return "The recordings hold no actions, so the model can imagine but not plan; nothing is compared."
+    with progress_bar("planning") as update:
+        found = first_actions(
+            run.model,
+            cache,
+            run.held_out,
+            train_episodes=run.train_episodes,
+            ticks=ticks,
+            context=CONTEXT,
+            progress=update,
+        )
+    if found is None:
+        return "The recorded actions never change, so nothing can be told apart; nothing is compared."
+    assert run.path is not None
+    write_text(run.path / "planning.json", json.dumps(found.to_json()))
+    return found
