@@ -75,13 +75,30 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def filmed(run: Path) -> list[tuple[str, int]]:
+    """The stages that change what is drawn, and where they end."""
+    recipe = json.loads((run / "run.json").read_text())["recipe"]
+    return [(stage, recipe[stage]["steps"]) for stage in ("dynamics", "representation")]
+
+
 def test_a_run_holds_the_model_its_films_and_its_errors(run: Path) -> None:
     held_out = json.loads((run / "run.json").read_text())["held_out_episodes"]
     errors = json.loads((run / "prediction.json").read_text())
     assert (run / "model" / "config.json").is_file()
-    assert [film.suffix for film in (run / "videos").iterdir()] == [".mp4"]
+    assert [f.name for f in sorted((run / "videos").iterdir())] == [
+        f"{s}-{n:06d}.mp4" for s, n in filmed(run)
+    ]
     assert errors["episodes"] == held_out
-    assert "real" in (run / "report.html").read_text()
+    page, plans = (run / "report.html").read_text(), json.loads((run / "planning.json").read_text())
+    for heading in (
+        "What was recorded",
+        "What was learned",
+        "Real and imagined",
+        "Planning, beside what was done",
+    ):
+        assert heading in page
+    assert {"planner", "policy alone", "mean action", "previous action"} < set(plans["error_in_spreads"])
+    assert plans["episodes"] == len(held_out)
     assert not list(run.rglob("*partial*"))
 
 
@@ -171,14 +188,15 @@ def test_minutes_become_steps_that_a_resumed_run_repeats(
 def test_a_place_that_cannot_be_written_is_explained(
     said: Said, recordings: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    monkeypatch.setattr(controlling, "compare", lambda *_, **__: pytest.fail("trials were run first"))
+    for trying in ("compare", "approach"):
+        monkeypatch.setattr(controlling, trying, lambda *_, **__: pytest.fail("trials were run first"))
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "goal.png")
     plan = ("control", "--model", run, "--env", ENV, "--method", "policy", "--budget-steps", 1)
     words = {
         "train": ("train", "--data", recordings),
         "imagine": ("imagine", run, "--seconds", 0.3),
         "control": (*plan, "--trials", 1, "--offset", 5, "--floors", "random"),
-        "reach": (*plan, "--goal", tmp_path / "goal.png"),
+        "reach": (*plan, "--goal", tmp_path / "goal.png", "--floors", "random"),
     }
     code, text = said(*words[verb], "--out", "/proc/forerun")
     assert code == 2
@@ -221,6 +239,9 @@ def test_recordings_without_actions_train_too_and_cannot_be_planned_with(said: S
     code, text = said("train", "--data", tmp_path / "dots", "--out", tmp_path / "run", *words)
     assert code == 0
     assert "actions of another clip" not in text
+    assert (
+        "hold no actions, so the model can imagine but not plan" in (tmp_path / "run/report.html").read_text()
+    )
     code, text = said("control", "--model", tmp_path / "run", "--env", ENV)
     assert code == 2
     assert said("imagine", tmp_path / "run", "--seconds", 0.5)[0] == 0
@@ -344,21 +365,54 @@ def test_goals_may_be_drawn_by_the_task(said: Said, run: Path, tmp_path: Path) -
     assert "drawn by the task" in text
 
 
-def test_a_picture_of_another_size_is_reached_for_after_resizing(
-    said: Said, run: Path, tmp_path: Path
+def test_everybody_approaches_a_picture_from_the_same_starts_and_nobody_is_said_to_reach_it(
+    said: Said, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tally, "TIMED", 3)
     picture = np.random.default_rng(0).integers(0, 255, (100, 50, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "goal.png")
-    words = ("--goal", tmp_path / "goal.png", "--budget-steps", 3, "--out", tmp_path / "out")
-    code, text = said("control", "--model", run, "--env", ENV, "--method", "policy", *words)
+    words = ("--goal", tmp_path / "goal.png", "--trials", 3, "--budget-steps", 2, "--out", tmp_path / "out")
+    code, text = said("control", "--model", run, "--env", ENV, *words)
     assert code == 0
     assert "50 x 100: resized to 64 x 64, which squashes it" in text
-    assert "distance to the goal" in text
-    assert "ms per decision" in text
+    assert "Success cannot be counted" in text
     assert "10 Hz" in text
-    code, text = said("control", "--model", run, "--env", ENV, "--method", "policy", *words)
+    (result,) = read_results(tmp_path / "out")
+    assert list(result.metrics) == ["planner (iCEM)", "goal policy", "random", "cloned (BC)"]
+    starts = [figures["distance_at_start"] for figures in result.metrics.values()]
+    assert starts == [starts[0]] * 4
+    for figures in result.metrics.values():
+        assert figures["n"] == result.n == 3
+        assert figures["pixel_error_left"]["low"] <= figures["pixel_error_left"]["high"]
+        assert figures["ms_per_decision"] > 0
+    assert result.settings["goal"] == "goal.png"
+    assert result.settings["replan"] == {"steps": 1, "hz": 10.0}
+    assert "moderate" not in json.dumps(result.metrics)
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--goal", "goal.png", "--offset", "25"), "--offset has no effect with --goal"),
+        (("--goal", "goal.png", "--starts", "sampled"), "--starts has no effect with --goal"),
+        (("--starts", "sampled", "--offset", "25"), "--offset has no effect with --starts sampled"),
+        (("--floors", "random", "--starts", "sampled", "--data", "here"), "--data has no effect"),
+        (("--floors", "random", "--goal", "goal.png", "--data", "here"), "--data has no effect"),
+        (("--floors", "random", "--bc", "somewhere"), "--floors leaves it out"),
+        (("--budget-steps", "0"), "each must be at least 1"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(
+    said: Said, run: Path, tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    try:
+        code, text = said("control", "--model", run, "--env", ENV, "--out", tmp_path / "out", *words)
+    except SystemExit as stop:
+        pytest.skip(str(stop))
     assert code == 2
-    assert "exists already" in text
+    assert reason in text
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -384,9 +438,3 @@ def test_what_cannot_be_tried_is_explained(
     assert code == 2
     assert reason in text
     assert not (tmp_path / "out").exists()
-
-
-def test_a_floor_that_is_left_out_cannot_be_named(said: Said, run: Path) -> None:
-    with pytest.raises(SystemExit) as stop:
-        said("control", "--model", run, "--env", ENV, "--floors", "random", "--bc", "somewhere")
-    assert stop.value.code == 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from forerun.data.cache import TickCache
-from forerun.evaluation.clips import imagined_clips, stacked
+from forerun.evaluation.clips import imagined_clips, redrawn_clips, stacked
 from forerun.evaluation.errors import (
     CHANGED_PIXELS,
     COPY,
@@ -167,6 +167,16 @@ def test_a_film_shows_the_real_pictures_until_imagination_begins(model: WorldMod
         np.testing.assert_array_equal(clip.real[:CONTEXT], clip.imagined[:CONTEXT])
         assert (clip.real[CONTEXT:] != clip.imagined[CONTEXT:]).any()
     assert stacked(clips).real.shape[1] == 2 * stacked(clips[:1]).real.shape[1]
+
+
+def test_a_redrawn_film_foretells_nothing(model: WorldModel, cache: TickCache) -> None:
+    clips = redrawn_clips(model, cache, TESTED, ticks=CONTEXT + H, count=2)
+    for clip in clips:
+        assert len(clip.real) == clip.context_ticks == CONTEXT + H
+        seen = {"camera": torch.from_numpy(clip.real[:1, None]), "place": torch.zeros(1, 1, 2)}
+        with torch.no_grad():
+            drawn = model.decode_latents(model.encode(seen)[:, 0])["camera"][0].numpy()
+        np.testing.assert_allclose(clip.imagined[0].astype(int), drawn, atol=1)
 
 
 def test_a_model_without_eyes_cannot_be_filmed(tmp_path: Path) -> None:

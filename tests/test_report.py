@@ -176,8 +176,8 @@ def test_a_clip_counts_time_from_the_last_picture_seen() -> None:
 def test_a_clip_of_unequal_films_is_refused() -> None:
     with pytest.raises(ShapeError, match="episode 3"):
         Clip(real=film(0), imagined=film(0, 5), name="episode 3", context_ticks=2, tick_s=TICK_S)
-    with pytest.raises(ShapeError, match="gives 6 of 6"):
-        Clip(real=film(0), imagined=film(0), name="episode 3", context_ticks=6, tick_s=TICK_S)
+    with pytest.raises(ShapeError, match="gives 7 of 6"):
+        Clip(real=film(0), imagined=film(0), name="episode 3", context_ticks=7, tick_s=TICK_S)
 
 
 def test_difference_is_black_where_pictures_agree_and_bright_where_not() -> None:

@@ -31,7 +31,7 @@ from forerun.stages import DynamicsLearner, GoalLearner, LatentTable, Representa
 from forerun.training.learner import Learner
 from forerun.training.trainer import TrainConfig, train
 from forerun.types import CheckpointError, DataError, StreamSpec
-from forerun.world_model import WorldModel
+from forerun.world_model import FORMAT, WorldModel
 
 STAGES = ("representation", "dynamics", "goals", "practice")
 
@@ -172,6 +172,7 @@ def prepare(cache: TickCache, run: Path, recipe: Recipe) -> tuple[WorldModel, np
     _write_identity(
         run,
         {
+            "format": FORMAT,
             "recipe": asdict(recipe),
             "data": cache.hash,
             "train_episodes": train_episodes.tolist(),
@@ -193,6 +194,7 @@ def _write_identity(run: Path, about: dict[str, Any]) -> None:
                 f"run.json cannot be read ({cause}), so this run cannot be continued; train anew in another "
                 f"folder. Path: {path}"
             ) from cause
+        _check_format(before, path)
         if before != about:
             raise CheckpointError(
                 f"this folder holds a run with other settings: {differences(before, about)}. Use the "
@@ -200,3 +202,14 @@ def _write_identity(run: Path, about: dict[str, Any]) -> None:
             )
         return
     write_text(path, json.dumps(about, indent=1))
+
+
+def _check_format(about: Any, path: Path) -> None:
+    """CheckpointError if another version of forerun, with other weights, began what run.json describes."""
+    began = about.get("format", "an earlier one") if isinstance(about, dict) else "none"
+    if began != FORMAT:
+        raise CheckpointError(
+            f"this run was begun by a version of forerun whose models have another format ({began}); this "
+            f"one continues '{FORMAT}'. Train anew in another folder, or install the version that began it. "
+            f"Path: {path}"
+        )

@@ -6,31 +6,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forerun.cli.options import MaybeInt, MaybePath
-from forerun.cli.picture_goal import reach_picture
+from forerun.cli.picture_goal import read_goal
 from forerun.cli.runs import Run, difference, known_episodes, making, open_run, set_threads, table_of
-from forerun.cli.tables import success_table
+from forerun.cli.tables import approach_table, success_table
 from forerun.control.agents import RandomAgent, WorldModelAgent
 from forerun.control.trials import Agent, Trial, make_task, recorded_trials, sampled_trials
 from forerun.data.cache import TickCache
+from forerun.evaluation.approach import approach
 from forerun.evaluation.floors import ClonedPolicy, CloningAgent, clone, equal_pictures
 from forerun.evaluation.results import write_result
-from forerun.evaluation.strips import write_attempt_film
-from forerun.evaluation.tally import Tally, attempts, compare
+from forerun.evaluation.strips import Attempt, write_attempt_film
+from forerun.evaluation.tally import attempts, compare
 from forerun.imagination.planner import PlannerConfig
 from forerun.tasks import Task
+from forerun.tasks.base import CAMERA_SIZE
 from forerun.training.trainer import TrainConfig
 from forerun.types import ConfigError, ShapeError
 
+Method = Literal["icem", "mppi", "policy"]
 NAMES = {"icem": "planner (iCEM)", "mppi": "planner (MPPI)", "policy": "goal policy"}
-FILMED = 24
-"""Trials whose pictures are kept, to choose those to look at."""
+FILMED, SHOWN = 24, 6
+"""Trials whose pictures are kept, and how many of them are shown."""
+OFFSET = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +43,9 @@ class Control:
     """Reach goal pictures in a simulated task by planning inside the model.
 
     Starts and goals come from held-out recordings, and none is solved already. Every agent attempts the same
-    trials: the planner, uniform random actions, and a policy cloned from the same recordings, which is
-    trained when first needed (minutes) and kept in the run.
+    trials: the planner, the model's goal policy alone, uniform random actions, and a policy cloned from the
+    same recordings, which is trained when first needed (minutes) and kept in the run. With --goal all of them
+    act towards one picture of yours instead, from starts that the task draws.
 
     Example: forerun control runs/push --env forerun/Push-v0
     """
@@ -51,19 +57,25 @@ class Control:
     data: MaybePath = None
     """Recordings to take starts and goals from; by default those of the run, held-out episodes only."""
     goal: MaybePath = None
-    """Reach this picture instead (PNG or JPEG), from starts that the task draws; then nothing is counted."""
-    offset: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--offsets"])] = (25,)
-    """How many steps after the start the goal was recorded; several give a table of their own each."""
-    starts: Literal["recorded", "sampled"] = "recorded"
-    """Where trials come from: the recordings, or the task itself."""
+    """Approach this picture instead (PNG or JPEG). It has no simulator state, so nobody can count who reached
+    it: the table tells how much of the difference is left, and how far off the model judges the goal."""
+    offset: Annotated[
+        tuple[int, ...], tyro.conf.arg(aliases=["--offsets"], metavar="INT ...", help_behavior_hint="")
+    ] = ()
+    """How many steps after the start the goal was recorded, 25 by default; several give a table each."""
+    starts: Annotated[
+        Literal["recorded", "sampled"] | None,
+        tyro.conf.arg(metavar="{recorded,sampled}", help_behavior_hint=""),
+    ] = None
+    """Where trials come from: the recordings, which is the default, or the task itself."""
     trials: int = 200
-    """How many, per offset."""
+    """How many, per offset or picture."""
     budget_steps: MaybeInt = None
     """Control steps per trial; twice the offset by default, 50 for trials that the task draws."""
-    method: Literal["icem", "mppi", "policy"] = "icem"
+    method: Method = "icem"
     """How actions are chosen: two kinds of search, or the goal policy alone."""
     floors: tuple[Literal["random", "bc"], ...] = ("random", "bc")
-    """What to compare with."""
+    """What to compare with, beside the goal policy."""
     bc: MaybePath = None
     """A cloned policy; by default RUN/cloning/policy, trained if it is not there."""
     seed: int = 0
@@ -74,7 +86,7 @@ class Control:
     """Of torch; by default both of two cores, or fewer if OMP_NUM_THREADS says so."""
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or min(self.offset, default=0) < 1 or (self.budget_steps or 1) < 1:
+        if min(self.trials, *self.offset, 1 if self.budget_steps is None else self.budget_steps) < 1:
             raise ConfigError(
                 f"--trials {self.trials}, --offset {' '.join(map(str, self.offset))}, --budget-steps "
                 f"{self.budget_steps}: each must be at least 1"
@@ -83,6 +95,13 @@ class Control:
             raise ConfigError(f"--seed is {self.seed}; it must be 0 or above")
         if self.bc is not None and "bc" not in self.floors:
             raise ConfigError("--bc names a cloned policy, but --floors leaves it out; drop one of them")
+        if self.goal is not None and (self.offset or self.starts):
+            raise ConfigError(
+                f"{'--offset' if self.offset else '--starts'} has no effect with --goal: the task draws the "
+                "starts, and the goal is the picture; drop one of them"
+            )
+        if self.offset and self.starts == "sampled":
+            raise ConfigError("--offset has no effect with --starts sampled; drop one of them")
 
     def __call__(self) -> int:
         console = Console()
@@ -90,28 +109,50 @@ class Control:
         run = open_run(self.model)
         task = make_task(self.env)
         check_task(task, run, self.env)
+        if self.data is not None and not self._reads_recordings(run):
+            raise ConfigError(
+                "--data has no effect: the task draws the starts, and no cloned policy is trained; drop it"
+            )
+        picture = None if self.goal is None else self._picture(run, console)
         out = self.out or (run.path or run.model_path.parent) / "control"
-        agent = WorldModelAgent(run.model, PlannerConfig(method=self.method), self.seed)
         with making(out):  # trials take minutes: whether their figures can be written is known before
-            if self.goal is None:
-                self._compete(run, task, agent, out, console)
+            cache = table_of(run, self.data) if self._reads_recordings(run) else None
+            agents = {**self._ours(run), **self._floors(run, task, cache)}
+            if picture is not None:
+                self._approach(run, task, agents, picture, out, console)
             else:
-                steps = self.budget_steps or 50
-                reach_picture(task, agent, self.goal, out, steps=steps, seed=self.seed, console=console)
+                for offset in self._offsets:
+                    self._compare(run, task, cache, agents, offset, out, console)
         task.close()
         return 0
 
-    def _compete(self, run: Run, task: Task, agent: WorldModelAgent, out: Path, console: Console) -> None:
-        """A table per offset, of the agent and its floors."""
-        cache = table_of(run, self.data) if self._reads_recordings(run) else None
-        agents: dict[str, Agent] = {NAMES[self.method]: agent, **self._floors(run, task, cache)}
-        for offset in self.offset if self.starts == "recorded" else (0,):
-            self._compare(run, task, cache, agents, offset, out, console)
+    @property
+    def _offsets(self) -> tuple[int, ...]:
+        """0 for goals that the task draws."""
+        return (0,) if self.starts == "sampled" else self.offset or (OFFSET,)
+
+    def _picture(self, run: Run, console: Console) -> np.ndarray:
+        """The goal as the model sees pictures."""
+        assert self.goal is not None
+        if not run.config.video:
+            raise ConfigError(
+                f"the model '{run.name}' has no camera, so a picture tells it nothing; drop --goal"
+            )
+        picture, note = read_goal(self.goal, CAMERA_SIZE)
+        if note:
+            console.print(note, highlight=False)
+        return picture
+
+    def _ours(self, run: Run) -> dict[str, Agent]:
+        """What acts by the world model: as asked for, and the goal policy alone."""
+        methods: tuple[Method, ...] = (self.method, "policy")
+        return {NAMES[m]: WorldModelAgent(run.model, PlannerConfig(method=m), self.seed) for m in methods}
 
     def _reads_recordings(self, run: Run) -> bool:
         """Trials or the cloned policy may need them."""
         trained = self.bc is not None or (run.path is not None and (run.path / "cloning" / "policy").is_dir())
-        return self.starts == "recorded" or ("bc" in self.floors and not trained)
+        drawn = self.starts == "sampled" or self.goal is not None
+        return not drawn or ("bc" in self.floors and not trained)
 
     def _floors(self, run: Run, task: Task, cache: TickCache | None) -> dict[str, Agent]:
         agents: dict[str, Agent] = {}
@@ -157,11 +198,38 @@ class Control:
             )
         how = f"{source}, budget {budget} steps, seed {self.seed}; {task.tests()}"
         console.print(success_table(tallies, task.control_hz, how))
-        path = self._write(run, task, tallies, offset, budget, source, out)
+        settings = {"offset": offset, "starts": source, "thresholds": task.thresholds}
+        figures = {t.name: t.to_json() for t in tallies}
+        path = self._write(run, task, f"offset-{offset}" if offset else "", figures, budget, settings, out)
+        self._show(path, attempts(outcomes, 1 / task.control_hz, SHOWN), console)
+
+    def _approach(
+        self,
+        run: Run,
+        task: Task,
+        agents: dict[str, Agent],
+        picture: np.ndarray,
+        out: Path,
+        console: Console,
+    ) -> None:
+        """One table: every agent towards the picture, from the same starts."""
+        starts = sampled_trials(task, count=self.trials, seed=self.seed)
+        budget = self.budget_steps or 2 * OFFSET
+        with trial_bars() as update:
+            found, films = approach(
+                self.env, picture, starts, agents, run.model, budget=budget, films=SHOWN, progress=update
+            )
+        how = f"starts drawn by the task, {budget} steps each, seed {self.seed}"
+        console.print(approach_table(found, task.control_hz, how))
+        settings = {"goal": self.goal, "starts": "drawn by the task"}
+        path = self._write(run, task, "picture", {a.name: a.to_json() for a in found}, budget, settings, out)
+        self._show(path, films, console)
+
+    def _show(self, path: Path, films: list[Attempt], console: Console) -> None:
+        """The film beside the figures, and where both lie."""
         film = path.with_suffix(".mp4")
-        shown = attempts(outcomes, 1 / task.control_hz)
-        if shown:
-            write_attempt_film(film, shown)
+        if films:
+            write_attempt_film(film, films)
             console.print(f"film     {film}  (each attempt above its goal)", highlight=False)
         console.print(f"figures  {path}\n", highlight=False)
 
@@ -175,24 +243,28 @@ class Control:
         return trials, f"unsolved starts from {len(episodes)} {what}, goal {offset} steps later"
 
     def _write(
-        self, run: Run, task: Task, tallies: list[Tally], offset: int, budget: int, source: str, out: Path
+        self,
+        run: Run,
+        task: Task,
+        what: str,
+        figures: dict[str, Any],
+        budget: int,
+        settings: dict[str, Any],
+        out: Path,
     ) -> Path:
         """The figures as JSON, with all that is needed to repeat them."""
         name = self.env.split("/")[-1].lower().replace("_", "-")
-        settings = {
+        about = {
             "env": self.env,
             "model": run.name,
             "method": self.method,
-            "offset": offset,
             "budget_steps": budget,
-            "starts": source,
             "replan": {"steps": 1, "hz": task.control_hz},
-            "thresholds": task.thresholds,
         }
         return write_result(
-            f"control-{name}" + (f"-offset-{offset}" if offset else ""),
-            {t.name: t.to_json() for t in tallies},
-            settings=settings,
+            f"control-{name}" + (f"-{what}" if what else ""),
+            figures,
+            settings={**about, **settings},
             seed=self.seed,
             n=self.trials,
             data_hash=run.data_hash,

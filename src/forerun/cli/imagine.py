@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -139,14 +140,18 @@ def write_page(
     *,
     count: int = 4,
     camera: str | None = None,
+    **more: Any,
 ) -> Path:
-    """Real pictures, imagined ones and their difference as films, with the errors ``found``, as one page."""
+    """Real pictures, imagined ones and their difference as films, with the errors ``found``, as one page.
+
+    ``more`` is of training and planning, as `imagination_page` takes it.
+    """
     clips = imagined_clips(
         run.model, cache, episodes, horizon=found.horizon, context=found.context, count=count, camera=camera
     )
     title = f"What {run.name} imagines"
     about, curve = facts(run, found, what), error_curve(found)
-    return imagination_page(path, title=title, clips=clips, curve=curve, facts=about)[0]
+    return imagination_page(path, title=title, clips=clips, curve=curve, facts=about, **more)[0]
 
 
 def free_name(path: Path) -> Path:

@@ -6,7 +6,9 @@ RUN/
   cache/              the recordings as a table of ticks
   model/              the world model, when all stages are done
   prediction.json     its errors on held-out episodes
-  report.html         what it imagines of them, to look at
+  recordings.png      a few of the recordings
+  planning.json       its first actions towards held-out pictures, beside the recorded ones
+  report.html         all of that, to look at
 """
 
 from __future__ import annotations

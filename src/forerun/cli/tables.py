@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from forerun.evaluation.approach import Approach
 from forerun.evaluation.errors import CHANGED_PIXELS, COPY, LATENTS, MEAN, PIXELS, Prediction
 from forerun.evaluation.stats import Interval
 from forerun.evaluation.tally import Tally
@@ -147,6 +148,43 @@ def _lead(tallies: Sequence[Tally]) -> str:
     lead = Interval(*(100 * x for x in first.lead_over(rival)))
     return (
         f"{first.name} over {rival.name}, on the same trials: {lead.estimate:+.0f} points{span(lead, '+.0f')}"
+    )
+
+
+def approach_table(found: Sequence[Approach], control_hz: float, how: str) -> RenderableType:
+    """One row per agent: how near it came to a picture, and what a decision costs."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("agent")
+    for name in ("difference left", "distance", "ms/decision", "decides"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        distance = one.judged()
+        table.add_row(
+            one.name,
+            f"{_share(one.left())}",
+            f"{distance.estimate:.1f}{span(distance, '.1f')}",
+            f"{one.ms_per_decision:.1f}",
+            f"{control_hz / one.replan_steps:g} Hz",
+        )
+    note = (
+        f"n = {found[0].n}, 95 % bootstrap intervals over starts; {how}. Difference left: squared error at "
+        "the end as a share of that at the start, over the pixels that differ from the picture. Distance: "
+        f"discounted steps to it at the end as the model judges, {found[0].distance[:, 0].mean():.1f} at the "
+        "start. Success cannot be counted: a picture has no simulator state. ms: median, one attempt alone, "
+        "from picture to action."
+    )
+    return Group(table, Text(_nearer(found)), Text(note, style="dim"))
+
+
+def _nearer(found: Sequence[Approach]) -> str:
+    """The first agent beside the best of the others, start by start."""
+    first, *others = found
+    rivals = [other for other in others if other.pixels[:, 1].any()]
+    if not rivals:
+        return ""
+    rival = min(rivals, key=lambda other: other.left().estimate)
+    return (
+        f"{first.name} leaves {_share(first.beside(rival))} of what {rival.name} leaves, from the same starts"
     )
 
 

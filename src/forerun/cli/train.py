@@ -15,15 +15,27 @@ from forerun.cli.budget import steps_for
 from forerun.cli.data import progress_bar
 from forerun.cli.imagine import write_page
 from forerun.cli.options import MaybeFloat, MaybeInt, MaybePath, Names
-from forerun.cli.runs import CONTEXT, SETTINGS, chosen_streams, claim, make_folder, open_run, set_threads
+from forerun.cli.runs import (
+    CONTEXT,
+    SETTINGS,
+    Run,
+    chosen_streams,
+    claim,
+    make_folder,
+    open_run,
+    set_threads,
+)
 from forerun.cli.tables import prediction_table
 from forerun.data import open_recordings
 from forerun.data.cache import GIB, TickCache, build_cache
+from forerun.data.contact_sheet import contact_sheet
 from forerun.data.episode import Recordings
 from forerun.data.window import split_episodes
 from forerun.encoders.video import GRID
-from forerun.evaluation.clips import imagined_clips, stacked
+from forerun.evaluation.clips import imagined_clips, redrawn_clips, stacked
+from forerun.evaluation.demo import losses
 from forerun.evaluation.errors import Prediction
+from forerun.evaluation.first_action import FirstActions, first_actions
 from forerun.evaluation.prediction import longest_horizon, predict
 from forerun.evaluation.strips import write_clip_film
 from forerun.teach import STAGES, Recipe, teach
@@ -33,10 +45,17 @@ from forerun.world_model import WorldModel
 _FREE = ("data", "out", "cache", "cache_gb", "threads")
 """May differ when a run is resumed: they say where things lie and how fast they go, not what is learned."""
 
+DRAWING = ("representation", "dynamics")
+"""Stages that change what the model draws, and are filmed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Learn a world model from recordings, and show what it imagines; the same command again resumes.
+
+    On the way it films held-out episodes, real beside drawn, into RUN/videos: every 500 steps and at the end
+    of a stage, pictures redrawn in the first stage and futures imagined in the second. Later stages change
+    nothing that is drawn.
 
     Example: forerun train recordings/ --out runs/first
     """
@@ -112,7 +131,7 @@ class Train:
             console.print(f"This run is finished; for a new one choose another --out than {run}")
         else:
             train_model(cache, run, self.recipe(cache, settings))
-        self.report(console, measured(run, cache), pictured(run, cache))
+        self.report(console, measured(run, cache), pictured(run, cache, recordings))
         return 0
 
     def _check_recordings(self, cache: TickCache) -> None:
@@ -205,18 +224,19 @@ class Train:
 
 
 def train_model(cache: TickCache, run: Path, recipe: Recipe, console: Console | None = None) -> WorldModel:
-    """Teach a model, and film what it imagines at every checkpoint of its dynamics."""
+    """Teach a model, and film at its checkpoints what it redraws, then what it imagines; see `DRAWING`."""
     _, held_out = split_episodes(cache, recipe.holdout, recipe.seed)
+    horizon = min(longest_horizon(cache, held_out, CONTEXT), round(2.0 / cache.tick_s))
 
     def film(model: WorldModel, stage: str, step: int) -> None:
-        path = run / "videos" / f"dynamics-{step:06d}.mp4"
-        if stage != "dynamics" or path.exists() or not len(held_out) or not model.config.video:
-            return
-        horizon = min(longest_horizon(cache, held_out, CONTEXT), round(2.0 / cache.tick_s))
-        if horizon < 1:
+        path = run / "videos" / f"{stage}-{step:06d}.mp4"
+        if stage not in DRAWING or path.exists() or horizon < 1 or not model.config.video:
             return
         make_folder(path.parent)
-        clips = imagined_clips(model, cache, held_out, horizon=horizon, context=CONTEXT, count=3)
+        if stage == "representation":
+            clips = redrawn_clips(model, cache, held_out, ticks=CONTEXT + horizon, count=3)
+        else:
+            clips = imagined_clips(model, cache, held_out, horizon=horizon, context=CONTEXT, count=3)
         write_clip_film(path, stacked(clips))
 
     return teach(cache, run, recipe, on_save=film, console=console)
@@ -250,8 +270,8 @@ def measured(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | 
     return found
 
 
-def pictured(run: Path, cache: TickCache) -> Path | None:
-    """RUN/report.html, the page with what was measured; None without held-out episodes or pictures."""
+def pictured(run: Path, cache: TickCache, recordings: Recordings) -> Path | None:
+    """RUN/report.html: recordings, training, imagination and planning; None without held-out pictures."""
     done, page = open_run(run), run / "report.html"
     if page.is_file():
         return page
@@ -260,4 +280,38 @@ def pictured(run: Path, cache: TickCache) -> Path | None:
     for left in run.glob(f"{page.stem}-clip-*.mp4"):
         left.unlink()  # of a page that was interrupted before it was there
     found = Prediction.from_json(json.loads((run / "prediction.json").read_text()))
-    return write_page(page, done, cache, done.held_out, "held-out episodes", found)
+    sheet = run / "recordings.png"
+    if not sheet.is_file():
+        contact_sheet(recordings, sheet)
+    return write_page(
+        page,
+        done,
+        cache,
+        done.held_out,
+        "held-out episodes",
+        found,
+        sheet=sheet,
+        learned=losses(run),
+        planned=planned(done, cache, found.horizon),
+    )
+
+
+def planned(run: Run, cache: TickCache, ticks: int) -> FirstActions | str:
+    """Actions towards pictures ``ticks`` ahead beside the recorded ones, or why there are none."""
+    if run.config.action is None:
+        return "The recordings hold no actions, so the model can imagine but not plan; nothing is compared."
+    with progress_bar("planning") as update:
+        found = first_actions(
+            run.model,
+            cache,
+            run.held_out,
+            train_episodes=run.train_episodes,
+            ticks=ticks,
+            context=CONTEXT,
+            progress=update,
+        )
+    if found is None:
+        return "The recorded actions never change, so nothing can be told apart; nothing is compared."
+    assert run.path is not None
+    write_text(run.path / "planning.json", json.dumps(found.to_json()))
+    return found

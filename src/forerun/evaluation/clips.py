@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from forerun.data.cache import TickCache
 from forerun.data.window import gather
@@ -48,12 +49,36 @@ def imagined_clips(
     starts = _liveliest(cache, episodes, context + horizon, count, name)
     seen = gather(cache, starts, context + horizon, [s.name for s in model.config.streams])
     latents = model.encode({n: torch.from_numpy(v[:, :context]) for n, v in seen.items()})
-    imagined = imagine_clips(model, cache, latents, starts, starts, horizon)
-    drawn = model.decode_latents(imagined.flatten(0, 1))[name].unflatten(0, imagined.shape[:2]).numpy()
-    shown = np.concatenate([seen[name][:, :context], drawn], axis=1)
+    drawn = _drawn(model, imagine_clips(model, cache, latents, starts, starts, horizon), name)
+    return _clips(
+        cache, starts, seen[name], np.concatenate([seen[name][:, :context], drawn], axis=1), context
+    )
+
+
+@torch.inference_mode()
+def redrawn_clips(
+    model: WorldModel, cache: TickCache, episodes: np.ndarray | Sequence[int], *, ticks: int, count: int = 4
+) -> list[Clip]:
+    """Clips whose every picture is encoded and drawn again: what a representation keeps, nothing foretold."""
+    model.eval()
+    name = model.config.video[0].name
+    starts = _liveliest(cache, episodes, ticks, count, name)
+    seen = gather(cache, starts, ticks, [s.name for s in model.config.streams])
+    latents = model.encode({n: torch.from_numpy(v) for n, v in seen.items()})
+    return _clips(cache, starts, seen[name], _drawn(model, latents, name), ticks)
+
+
+def _drawn(model: WorldModel, latents: Tensor, camera: str) -> np.ndarray:
+    """(B, T, N, D) latents as pictures (B, T, S, S, 3)."""
+    return model.decode_latents(latents.flatten(0, 1))[camera].unflatten(0, latents.shape[:2]).numpy()
+
+
+def _clips(
+    cache: TickCache, starts: np.ndarray, real: np.ndarray, drawn: np.ndarray, context: int
+) -> list[Clip]:
     return [
-        Clip(real=real, imagined=other, name=where(cache, row), context_ticks=context, tick_s=cache.tick_s)
-        for real, other, row in zip(seen[name], shown, starts.tolist(), strict=True)
+        Clip(real=one, imagined=other, name=where(cache, row), context_ticks=context, tick_s=cache.tick_s)
+        for one, other, row in zip(real, drawn, starts.tolist(), strict=True)
     ]
 
 

@@ -22,7 +22,9 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 import forerun
+from forerun.evaluation import first_action
 from forerun.evaluation.charts import ErrorCurve, LossCurve, error_chart, loss_chart, read_loss
+from forerun.evaluation.first_action import FirstActions
 from forerun.evaluation.stats import Interval
 from forerun.evaluation.strips import (
     Attempt,
@@ -106,6 +108,9 @@ def imagination_page(
     clips: Sequence[Clip],
     curve: ErrorCurve | None,
     facts: Mapping[str, str],
+    sheet: Path | None = None,
+    learned: Sequence[LossCurve] = (),
+    planned: FirstActions | str = "",
 ) -> list[Path]:
     """Write what a model imagines beside what happened, with films, and return all files, the page first.
 
@@ -114,6 +119,9 @@ def imagination_page(
         clips: at least one; drawn as film strips.
         curve: error over the horizon, or None if it was not measured.
         facts: a small table about model and data, in this order.
+        sheet: a contact sheet of the recordings, PNG.
+        learned: one curve per training stage, see `read_loss`.
+        planned: how planned first actions compare with the recorded ones, or a sentence on why none do.
 
     Raises:
         StorageError: one of the files exists or cannot be written; then none is.
@@ -122,8 +130,18 @@ def imagination_page(
     with _draft(path) as draft:
         content = _Content(draft, path.stem)
         shown = [content.clip(clip, number) for number, clip in enumerate(clips, start=1)]
-        chart = Markup(error_chart(curve)) if curve is not None else None
-        content.page("imagination.html", title=title, clips=shown, curve=curve, chart=chart, facts=facts)
+        content.page(
+            "imagination.html",
+            title=title,
+            facts=facts,
+            sheet=None if sheet is None else _data_uri(sheet.read_bytes(), "image/png"),
+            losses=Markup(loss_chart(learned)) if learned else None,
+            clips=shown,
+            curve=curve,
+            chart=Markup(error_chart(curve)) if curve is not None else None,
+            planned=planned,
+            about=first_action.ABOUT,
+        )
     return content.final(path.parent)
 
 

@@ -36,7 +36,7 @@ class Clip:
     name: str
     """Which episode, and where in it."""
     context_ticks: int
-    """Ticks the model was given, 1 .. T - 1; the others it imagined."""
+    """Ticks the model was given, 1 .. T; the others it imagined. After all T it merely drew what it saw."""
     tick_s: float
     """Seconds per tick."""
 
@@ -46,10 +46,10 @@ class Clip:
                 f"clip '{self.name}' has real pictures {self.real.shape} and imagined ones "
                 f"{self.imagined.shape}; expected (ticks, S, S, 3) twice, with even S"
             )
-        if not 1 <= self.context_ticks < len(self.real):
+        if not 1 <= self.context_ticks <= len(self.real):
             raise ShapeError(
                 f"clip '{self.name}' gives {self.context_ticks} of {len(self.real)} ticks to the model; "
-                "expected at least one, and at least one left to imagine"
+                "expected at least one, and no more than there are"
             )
 
     @property
@@ -67,7 +67,8 @@ class Attempt:
     """(T, S, S, 3) what the camera saw, from the start to the end."""
     goal: np.ndarray
     """(S, S, 3) the picture to reach."""
-    reached: bool
+    reached: bool | None
+    """None where nobody can know: a goal picture without a state."""
     tick_s: float
 
 
@@ -96,8 +97,8 @@ def attempt_strip(attempts: Sequence[Attempt], columns: int = 6) -> Image.Image:
     rows = {}
     for attempt in attempts:
         chosen = np.linspace(0, len(attempt.frames) - 1, columns).astype(int)
-        end = "reached" if attempt.reached else "not reached"
-        label = f"{attempt.name}\n{end}\n{(len(attempt.frames) - 1) * attempt.tick_s:.1f} s"
+        end = {True: "reached\n", False: "not reached\n", None: ""}[attempt.reached]
+        label = f"{attempt.name}\n{end}{(len(attempt.frames) - 1) * attempt.tick_s:.1f} s"
         rows[label] = [*attempt.frames[chosen], attempt.goal]
     sheet = picture_grid(rows, ["start", *[""] * (columns - 2), "end", "goal"])
     draw, left = ImageDraw.Draw(sheet), SIDE + columns * (CELL + GAP)
@@ -141,7 +142,7 @@ def write_clip_film(path: Path, clip: Clip) -> Path:
 
 
 def write_attempt_film(path: Path, attempts: Sequence[Attempt]) -> Path:
-    """All attempts at once, each above its goal; a finished one waits; its bar is coloured."""
+    """All attempts at once, each above its goal; a finished one waits; known ends colour its bar."""
     length = max(len(attempt.frames) for attempt in attempts)
     columns = []
     for attempt in attempts:
@@ -149,7 +150,8 @@ def write_attempt_film(path: Path, attempts: Sequence[Attempt]) -> Path:
         held = np.concatenate([attempt.frames, waiting])
         live, goal = _enlarged(held), np.repeat(_enlarged(attempt.goal[None]), length, axis=0)
         bar = np.full((length, 2 * BAR, live.shape[2], 3), 255, np.uint8)
-        bar[len(attempt.frames) - 1 :, BAR // 2 : -BAR // 2] = IMAGINED if attempt.reached else SEEN
+        if attempt.reached is not None:
+            bar[len(attempt.frames) - 1 :, BAR // 2 : -BAR // 2] = IMAGINED if attempt.reached else SEEN
         columns.append(np.concatenate([live, bar, goal], axis=1))
     return write_video(path, _side_by_side(columns), 1 / attempts[0].tick_s, crf=18)
 

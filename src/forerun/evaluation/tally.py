@@ -111,11 +111,12 @@ def compare(
             env, trials, agent, budget=budget, keep_pictures=films if i == 0 else 0, progress=update
         )
         first = outcomes if i == 0 else first
-        tallies.append(tally(name, outcomes, _milliseconds(env, trials, agent)))
+        tallies.append(tally(name, outcomes, milliseconds(env, trials, agent)))
     return tallies, first
 
 
-def _milliseconds(env: str, trials: Sequence[Trial], agent: Agent) -> float:
+def milliseconds(env: str, trials: Sequence[Trial], agent: Agent) -> float:
+    """Median wall-clock of `TIMED` single decisions, one trial at a time."""
     return 1000 * float(np.median(decision_times(env, trials, agent, decisions=TIMED)))
 
 
