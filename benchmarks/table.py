@@ -96,9 +96,16 @@ def run_of(result: Result) -> str:
 
 
 def latest(results: Sequence[Result], name: str) -> list[Result]:
-    """The newest result of every seed, of those that share settings with the newest of all."""
-    found = [result for result in results if result.name == name]  # in order of time
-    newest = {result.seed: result for result in found if circumstances(result) == circumstances(found[-1])}
+    """The newest result of every seed, of those with the settings that most seeds were tried with.
+
+    Of settings that were tried with equally many seeds, the newest: one new run does not replace three seeds.
+    """
+    kinds: dict[str, dict[int | None, Result]] = {}
+    for result in results:  # in order of time
+        if result.name == name:
+            seeds = kinds.pop(circumstances(result), {})  # put last again: the newest of its kind
+            kinds[circumstances(result)] = {**seeds, result.seed: result}
+    newest = max(reversed(kinds.values()), key=len, default={})
     return [newest[seed] for seed in sorted(newest)]
 
 

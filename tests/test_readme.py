@@ -214,13 +214,26 @@ def test_the_same_play_recorded_on_two_machines_makes_one_row(
 def test_only_seeds_of_equal_settings_and_models_make_one_row(
     table: types.ModuleType, tmp_path: Path, other: dict
 ) -> None:
-    for seed in (0, 1):
-        measured(tmp_path, "demo", reached=2, seed=seed, **other)
+    measured(tmp_path, "demo", reached=2, seed=1, **other)
     for old in tmp_path.glob("*.json"):
         old.write_text(old.read_text().replace('"finished": "2', '"finished": "1'))
     text = table.render(table.TABLES["success"], measured(tmp_path, "demo", reached=17))
     assert "| 85 % (64 to 95 %) |" in text
     assert "| 20 |" in text
+
+
+def test_one_run_with_new_settings_does_not_replace_two_seeds(
+    table: types.ModuleType, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        measured(tmp_path, "demo", reached=17, seed=seed)
+    for old in tmp_path.glob("*.json"):
+        old.write_text(old.read_text().replace('"finished": "2', '"finished": "1'))
+    results = measured(tmp_path, "demo", reached=2, steps=8)
+    assert "| 40, 2 seeds |" in table.render(table.TABLES["success"], results)
+    results = measured(tmp_path, "demo", reached=18, seed=1, steps=8)
+    text = table.render(table.TABLES["success"], results)
+    assert "seeds 10 to 90 %" in text
 
 
 def test_the_newest_result_of_a_seed_counts(table: types.ModuleType, tmp_path: Path) -> None:
