@@ -110,6 +110,21 @@ def write_text(path: Path, text: str) -> None:
         raise storage_error(cause, path) from cause
 
 
+def read_json(path: Path) -> Any:
+    """What JSON a file of a run holds.
+
+    Raises:
+        CheckpointError: it is torn, absent or not readable.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as cause:  # a decoding error is a ValueError
+        raise CheckpointError(
+            f"{path.name} cannot be read ({cause}); expected the JSON that forerun wrote there. Copy the folder "
+            f"again, or start anew with another --out. Path: {path}"
+        ) from cause
+
+
 def storage_error(cause: Exception, path: Path) -> StorageError:
     """Say what a failed write means for the person who asked for it."""
     number = getattr(cause, "errno", None)

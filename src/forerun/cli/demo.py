@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from forerun.checkpoint import write_text
+from forerun.checkpoint import read_json, write_text
 from forerun.cli.imagine import error_curve
 from forerun.cli.protocol import asked_for, attempt_goals, clone_floor, play_table, settle, trials_sentence
 from forerun.cli.runs import open_run
@@ -26,6 +26,7 @@ from forerun.evaluation.demo import DemoPlan, write_report
 from forerun.evaluation.errors import Prediction
 from forerun.evaluation.results import write_result
 from forerun.evaluation.tally import Tally
+from forerun.types import ConfigError
 
 PLAN = "demo.json"
 
@@ -45,6 +46,10 @@ class Demo:
     """Everything tiny, a minute or two: to see that it works, not how well."""
     seed: int = 0
     """Of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}; it must be 0 or above")
 
     def __call__(self) -> int:
         console = Console()
@@ -90,7 +95,7 @@ class Demo:
 
     def _seconds(self) -> dict[str, float]:
         path = self.out / "seconds.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def _record(self, plan: DemoPlan) -> TickCache:
         """The table of ticks, and a contact sheet of the recordings."""

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from forerun.checkpoint import differences, write_text
+from forerun.checkpoint import differences, read_json, write_text
 from forerun.cli.control import trial_bars
 from forerun.cli.data import DataPolicy, progress_bar
 from forerun.cli.play import record_play
@@ -41,7 +41,7 @@ def settle(folder: Path, marker: str, plan: Mapping[str, Any], *, free: Collecti
     """
     claim(folder, marker)
     wanted, path = json.loads(json.dumps(plan)), folder / marker
-    before = json.loads(path.read_text()) if path.is_file() else wanted
+    before = read_json(path) if path.is_file() else wanted
     fixed, was = ({k: v for k, v in values.items() if k not in free} for values in (wanted, before))
     if was != fixed:
         raise ConfigError(

@@ -13,7 +13,6 @@ RUN/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from forerun.checkpoint import read_json
 from forerun.cli.data import progress_bar
 from forerun.config import ModelConfig
 from forerun.data import open_recordings
@@ -92,8 +92,8 @@ def open_run(path: Path) -> Run:
     model_path = path / "model" if inside else path
     model = WorldModel.from_pretrained(model_path)
     run = path if inside else model_path.parent if model_path.name == "model" else None
-    about = _read(run / "run.json") if run is not None and (run / "run.json").is_file() else {}
-    settings = _read(run / SETTINGS) if run is not None and (run / SETTINGS).is_file() else {}
+    about = read_json(run / "run.json") if run is not None and (run / "run.json").is_file() else {}
+    settings = read_json(run / SETTINGS) if run is not None and (run / SETTINGS).is_file() else {}
     return Run(
         model=model,
         model_path=model_path,
@@ -105,16 +105,6 @@ def open_run(path: Path) -> Run:
         train_hashes=frozenset(about.get("train_hashes", [])),
         held_out=np.asarray(about.get("held_out_episodes", []), dtype=np.int64),
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as cause:
-        raise CheckpointError(
-            f"{path.name} of this run cannot be read ({cause}); copy the run again, or train anew with "
-            f"another --out. Path: {path}"
-        ) from cause
 
 
 def table_of(run: Run, data: Path | None, *, cache_gb: float = 8.0) -> TickCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from forerun.checkpoint import write_text
+from forerun.checkpoint import read_json, write_text
 from forerun.cli.budget import steps_for
 from forerun.cli.data import progress_bar
 from forerun.cli.imagine import write_page
@@ -39,7 +40,7 @@ from forerun.evaluation.first_action import FirstActions, first_actions
 from forerun.evaluation.prediction import longest_horizon, predict
 from forerun.evaluation.strips import write_clip_film
 from forerun.teach import STAGES, Recipe, teach
-from forerun.types import ConfigError, DataError
+from forerun.types import ConfigError, DataError, Error
 from forerun.world_model import WorldModel
 
 _FREE = ("data", "out", "cache", "cache_gb", "threads")
@@ -122,10 +123,16 @@ class Train:
                 "the run would lie inside the recordings and change what they hold; choose another --out. "
                 f"Path: {run}"
             )
+        fresh = not run.exists()
         claim(run, SETTINGS)
         settings = self.settled()
         set_threads(self.threads)
-        cache = self.table(recordings)
+        try:
+            cache = self.table(recordings)
+        except Error:
+            if fresh:
+                shutil.rmtree(run)  # nothing was learned: a mistake leaves no run behind
+            raise
         if (run / "model").is_dir():
             self._check_recordings(cache)
             console.print(f"This run is finished; for a new one choose another --out than {run}")
@@ -170,7 +177,7 @@ class Train:
         if not path.is_file() or not begun:
             write_text(path, json.dumps(wanted, indent=1))
             return wanted
-        before = json.loads(path.read_text())
+        before = read_json(path)
         changed = [
             f"--{name.replace('_', '-')} was {before.get(name)}, is {value}"
             for name, value in wanted.items()
@@ -246,7 +253,7 @@ def measured(run: Path, cache: TickCache, seconds: float = 1.0) -> Prediction | 
     """Held-out errors up to ``seconds`` ahead, kept as prediction.json; None if no episode was held out."""
     path = run / "prediction.json"
     if path.is_file():
-        return Prediction.from_json(json.loads(path.read_text()))
+        return Prediction.from_json(read_json(path))
     done = open_run(run)
     if not len(done.held_out):
         return None
@@ -279,7 +286,7 @@ def pictured(run: Path, cache: TickCache, recordings: Recordings) -> Path | None
         return None
     for left in run.glob(f"{page.stem}-clip-*.mp4"):
         left.unlink()  # of a page that was interrupted before it was there
-    found = Prediction.from_json(json.loads((run / "prediction.json").read_text()))
+    found = Prediction.from_json(read_json(run / "prediction.json"))
     sheet = run / "recordings.png"
     if not sheet.is_file():
         contact_sheet(recordings, sheet)

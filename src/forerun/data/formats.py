@@ -64,6 +64,11 @@ def _open(path: Path) -> Recordings:
     content = manifest_for(path)
     if content is not None:
         return open_folder(path, parse_manifest(content, path))
+    if (path / "meta").is_dir() and (path / "data").is_dir():
+        raise DataError(
+            f"this looks like a LeRobot data set, but meta/info.json is missing; found {_listing(path)}. Copy the "
+            f"folder meta again ({path})"
+        )
     videos = videos_below(path)
     if videos.episodes:
         return open_folder(path if path.is_dir() else path.parent, videos)
