@@ -120,8 +120,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as cause:  # a decoding error is a ValueError
         raise CheckpointError(
-            f"{path.name} cannot be read ({cause}); expected the JSON that forerun wrote there. Copy the folder "
-            f"again, or start anew with another --out. Path: {path}"
+            f"{path.name} cannot be read ({cause}); expected the JSON that forerun wrote there. Copy the "
+            f"folder again, or start anew with another --out. Path: {path}"
         ) from cause
 
 
