@@ -1,4 +1,4 @@
-"""Every mistake through the front door: exit code 2, one paragraph that says what to do, and nothing touched."""
+"""Every mistake through the front door: exit code 2, one paragraph that tells what to do, nothing touched."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ COMMANDS = {  # what is on the disk, what is asked for, what the answer tells
     "table lost": (
         without("data/**/*.parquet"),
         "train --data dots --out run",
-        "file-000.parquet is missing",
+        "parquet is missing",
     ),
     "film lost": (without("videos/**/*.mp4"), "train --data dots --out run", "mp4"),
     "info lost": (without("meta/info.json"), "data inspect dots", "info.json"),
     "info lost, train": (
         without("meta/info.json"),
         "train --data dots --out run",
-        "meta/info.json is missing",
+        "info.json is missing",
     ),
     "no such verb": (dots, "trian --data dots", "Did you mean 'forerun train'"),
     "seed below zero, train": (dots, "train --data dots --seed -1", "--seed is -1"),
@@ -138,7 +138,7 @@ COMMANDS = {  # what is on the disk, what is asked for, what the answer tells
     "model corrupt": (
         corrupt_model,
         "control --model model --env forerun/TwoRoom-v0",
-        "the checkpoint is corrupt",
+        "is corrupt",
     ),
     "model foreign": (foreign_model, "control --model model --env forerun/TwoRoom-v0", "format"),
     "model absent": (dots, "control --model nowhere --env forerun/TwoRoom-v0", "nowhere"),
@@ -146,7 +146,7 @@ COMMANDS = {  # what is on the disk, what is asked for, what the answer tells
     "task of another shape": (
         model,
         "control --model model --env forerun/PushT-v0",
-        "this model was trained on",
+        "was trained on",
     ),
     "record over recordings": (dots, "data record forerun/TwoRoom-v0 dots --episodes 1", "dots"),
     "convert over recordings": (dots, "data convert dots dots", "dots"),

@@ -66,8 +66,8 @@ def _open(path: Path) -> Recordings:
         return open_folder(path, parse_manifest(content, path))
     if (path / "meta").is_dir() and (path / "data").is_dir():
         raise DataError(
-            f"this looks like a LeRobot data set, but meta/info.json is missing; found {_listing(path)}. Copy "
-            f"the folder meta again ({path})"
+            f"this looks like a LeRobot data set, but meta/info.json is missing; found {_listing(path)}. "
+            f"Copy the folder meta again ({path})"
         )
     videos = videos_below(path)
     if videos.episodes:
