@@ -1,0 +1,38 @@
+"""Contact tasks whose outcome hangs on what only touch tells.
+
+>>> from forerun.tasks.touch import make_worlds
+>>> worlds = make_worlds("forerun/LiftFragile-v0", 64)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from forerun.tasks.touch.sensors import Reading, Sensor
+from forerun.tasks.touch.worlds import TouchWorlds
+from forerun.types import ConfigError
+
+TOUCH_TASKS: dict[str, str] = {
+    "forerun/LiftFragile-v0": "forerun.tasks.touch.lift:LiftFragile",
+}
+"""Every contact task by its id, and where its class lives."""
+
+
+def worlds_class(task: str) -> type[TouchWorlds]:
+    """The class of a contact task.
+
+    Raises:
+        ConfigError: there is none of this id.
+    """
+    if task not in TOUCH_TASKS:
+        raise ConfigError(f"'{task}' is no contact task; choose one of {', '.join(TOUCH_TASKS)}")
+    module, _, name = TOUCH_TASKS[task].partition(":")
+    return getattr(import_module(module), name)
+
+
+def make_worlds(task: str, count: int = 1, camera: bool = False) -> TouchWorlds:
+    """``count`` worlds of the contact task, in lockstep; see :class:`TouchWorlds`."""
+    return worlds_class(task)(count, camera)
+
+
+__all__ = ["TOUCH_TASKS", "Reading", "Sensor", "TouchWorlds", "make_worlds", "worlds_class"]

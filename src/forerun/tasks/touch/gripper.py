@@ -1,0 +1,80 @@
+"""The two-finger hand and the box that LiftFragile and WeighSort share."""
+
+from __future__ import annotations
+
+from forerun.tasks.scene import FLAT
+from forerun.tasks.touch.sensors import PAD_NAMES, Sensor
+from forerun.types import StreamSpec
+
+PAD_HALF_M, BOX_HALF_M, BOX_HALF_HEIGHT_M = 0.01, 0.02, 0.04
+PAD_REACH_N = 40.0
+SOFT = 'solref="0.004 1" solimp="0.95 0.99 0.001"'
+
+_FINGER = """
+      <body name="{side}" pos="{sign}0.021 0 0" gravcomp="1">
+        <joint name="{side}" type="slide" axis="{inwards} 0 0" range="-0.02 0.01" limited="true" damping="4"/>
+        <geom name="pad_{side}" type="box" pos="{sign}0.004 0 0" size="0.004 {pad} {pad}" mass="0.03"
+              contype="2" conaffinity="2" condim="4" {soft} rgba="0.75 0.15 0.1 1"/>
+        <geom type="box" pos="{sign}0.012 0 0.02" size="0.004 0.008 0.03" mass="0.01" contype="0"
+              conaffinity="0" rgba="0.3 0.3 0.35 1"/>
+      </body>"""
+
+
+def hand_xml(joints: str) -> str:
+    """A gripper that hangs from ``joints``, its pads 1 mm from a box's sides."""
+    fingers = "".join(
+        _FINGER.format(side=side, sign=sign, inwards=inwards, pad=PAD_HALF_M, soft=SOFT)
+        for side, sign, inwards in (("left", "-", "1"), ("right", "", "-1"))
+    )
+    return f"""
+    <body name="hand" pos="0 0 {BOX_HALF_HEIGHT_M}" gravcomp="1">{joints}
+      <geom type="box" pos="0 0 0.062" size="0.045 0.01 0.012" mass="0.3" contype="0" conaffinity="0"
+            rgba="0.25 0.25 0.3 1"/>{fingers}
+    </body>"""
+
+
+def box_xml(name: str, x_m: float) -> str:
+    """A box that stands on the table at ``x_m``; its mass and friction are written per world."""
+    return f"""
+    <body name="{name}" pos="{x_m} 0 {BOX_HALF_HEIGHT_M}"><freejoint name="{name}"/>
+      <geom name="{name}" type="box" size="{BOX_HALF_M} {BOX_HALF_M} {BOX_HALF_HEIGHT_M}" mass="0.2"
+            contype="6" conaffinity="6" condim="4" priority="1" friction="0.6 0.005 0.0001" {SOFT}
+            rgba="0.15 0.45 0.3 1"/>
+    </body>"""
+
+
+def scene_xml(name: str, body: str, motors: str, sensors: str, width_m: float) -> str:
+    """The whole MJCF: a table, a camera ``width_m`` wide from the front, the ``body``."""
+    from forerun.tasks.touch.worlds import OPTIONS
+
+    return f"""
+<mujoco model="{name}">{OPTIONS}
+  {FLAT.format(ambient="0.7 0.7 0.7", diffuse="0.4 0.4 0.4")}
+  <worldbody>
+    <camera name="camera" pos="0 -0.6 {0.4 * width_m}" xyaxes="1 0 0 0 0 1" projection="orthographic"
+            fovy="{width_m}"/>
+    <geom type="plane" size="1 1 0.1" contype="4" conaffinity="4" friction="0.6" rgba="0.8 0.79 0.75 1"/>
+    <geom type="box" size="0.5 0.01 0.5" pos="0 0.3 0" rgba="0.95 0.95 0.97 1" contype="0" conaffinity="0"/>
+    {body}
+  </worldbody>
+  <equality><joint joint1="left" joint2="right" polycoef="0 1 0 0 0" solref="0.004 1"/></equality>
+  <actuator>{motors}
+    <general name="grip_left" joint="left" dyntype="filterexact" dynprm="0.03" ctrlrange="0 {PAD_REACH_N}"/>
+    <general name="grip_right" joint="right" dyntype="filterexact" dynprm="0.03" ctrlrange="0 {PAD_REACH_N}"/>
+  </actuator>
+  <sensor>{sensors}</sensor>
+</mujoco>"""
+
+
+def pads_sensor(noise_n: float, gain_error: float, drift: float) -> Sensor:
+    """Both pads' wrenches, left then right, in the world's axes about each pad's centre."""
+    names = tuple(f"{side}.{part}" for side in ("left", "right") for part in PAD_NAMES)
+    return Sensor(
+        spec=StreamSpec(name="pads", kind="touch", shape=(12,), unit="N, N m", names=names, rate_hz=500.0),
+        every_ms=2,
+        delay_ms=4,
+        noise=(*(noise_n,) * 3, *(noise_n / 100,) * 3) * 2,
+        gain_error=gain_error,
+        drift=drift,
+        step=0.0,
+    )
