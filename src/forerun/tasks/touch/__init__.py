@@ -14,6 +14,10 @@ from forerun.types import ConfigError
 
 TOUCH_TASKS: dict[str, str] = {
     "forerun/LiftFragile-v0": "forerun.tasks.touch.lift:LiftFragile",
+    "forerun/PegFeel-v0": "forerun.tasks.touch.peg:PegFeel",
+    "forerun/WipeForce-v0": "forerun.tasks.touch.wipe:WipeForce",
+    "forerun/WeighSort-v0": "forerun.tasks.touch.weigh:WeighSort",
+    "forerun/PushBehind-v0": "forerun.tasks.touch.push:PushBehind",
 }
 """Every contact task by its id, and where its class lives."""
 

@@ -51,10 +51,11 @@ def scene_xml(name: str, body: str, motors: str, sensors: str, width_m: float) -
 <mujoco model="{name}">{OPTIONS}
   {FLAT.format(ambient="0.7 0.7 0.7", diffuse="0.4 0.4 0.4")}
   <worldbody>
-    <camera name="camera" pos="0 -0.6 {0.4 * width_m}" xyaxes="1 0 0 0 0 1" projection="orthographic"
+    <camera name="camera" pos="0 -0.6 {0.38 * width_m}" xyaxes="1 0 0 0 0 1" projection="orthographic"
             fovy="{width_m}"/>
     <geom type="plane" size="1 1 0.1" contype="4" conaffinity="4" friction="0.6" rgba="0.8 0.79 0.75 1"/>
-    <geom type="box" size="0.5 0.01 0.5" pos="0 0.3 0" rgba="0.95 0.95 0.97 1" contype="0" conaffinity="0"/>
+    <geom type="box" size="0.5 0.01 1" pos="0 0.3 0" rgba="0.95 0.95 0.97 1" contype="0" conaffinity="0"/>
+    <geom type="box" size="0.5 0.01 0.1" pos="0 0.1 -0.1" rgba="0.7 0.68 0.62 1" contype="0" conaffinity="0"/>
     {body}
   </worldbody>
   <equality><joint joint1="left" joint2="right" polycoef="0 1 0 0 0" solref="0.004 1"/></equality>
@@ -75,6 +76,5 @@ def pads_sensor(noise_n: float, gain_error: float, drift: float) -> Sensor:
         delay_ms=4,
         noise=(*(noise_n,) * 3, *(noise_n / 100,) * 3) * 2,
         gain_error=gain_error,
-        drift=drift,
-        step=0.0,
+        drift=(*(drift,) * 3, *(drift / 100,) * 3) * 2,
     )

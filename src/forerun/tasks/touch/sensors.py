@@ -35,7 +35,7 @@ class Sensor:
     noise: float | tuple[float, ...] = 0.0
     gain_error: float = 0.0
     """Relative, per channel, drawn once an episode."""
-    drift: float = 0.0
+    drift: float | tuple[float, ...] = 0.0
     """Of the zero, per channel: its rate is drawn once an episode, in units per second."""
     step: float = 0.0
     """Resolution: values are rounded to multiples of it."""
@@ -69,7 +69,7 @@ class SensorLine:
                 drawn = rng.standard_normal((self.captures, self.channels), np.float32)
                 self.noise[:, i] = drawn * np.asarray(self.sensor.noise, np.float32)
             self.gain[i] = 1 + self.sensor.gain_error * rng.standard_normal(self.channels)
-            self.drift[i] = self.sensor.drift * rng.standard_normal(self.channels)
+            self.drift[i] = np.asarray(self.sensor.drift) * rng.standard_normal(self.channels)
 
     def due(self, ms: int) -> bool:
         return ms % self.sensor.every_ms == 0

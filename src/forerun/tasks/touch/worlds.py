@@ -107,10 +107,10 @@ class TouchWorlds(ABC):
     def score(self) -> dict[str, np.ndarray]:
         """Of the episode so far, (B,) each: ``success``, ``force_n`` (peak), and the task's own figures."""
 
-    def disturb(self) -> None:
+    def disturb(self) -> None:  # noqa: B027
         """What the world does by itself before each millisecond: tugs, moving tables."""
 
-    def restart(self) -> None:
+    def restart(self) -> None:  # noqa: B027
         """Forget the account of the last episode."""
 
     # What follows from it.
