@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 
 from forerun.tasks.touch.sensors import Reading, Sensor
 from forerun.tasks.touch.worlds import TouchWorlds
@@ -34,9 +35,14 @@ def worlds_class(task: str) -> type[TouchWorlds]:
     return getattr(import_module(module), name)
 
 
+def laws(task: str) -> ModuleType:
+    """How a contact task is mastered: a module with ``expert``, ``oracle`` and ``scripted``."""
+    return import_module(worlds_class(task).__module__ + "_law")
+
+
 def make_worlds(task: str, count: int = 1, camera: bool = False) -> TouchWorlds:
     """``count`` worlds of the contact task, in lockstep; see :class:`TouchWorlds`."""
     return worlds_class(task)(count, camera)
 
 
-__all__ = ["TOUCH_TASKS", "Reading", "Sensor", "TouchWorlds", "make_worlds", "worlds_class"]
+__all__ = ["TOUCH_TASKS", "Reading", "Sensor", "TouchWorlds", "laws", "make_worlds", "worlds_class"]

@@ -12,15 +12,15 @@ from forerun.types import StreamSpec
 BLOCK_HALF_M, LANE_M, GOAL_M, START_M = 0.02, 0.045, 0.17, -0.06
 WITHIN_M, LIMIT_N = 0.01, 8.0
 MASS_KG, FRICTION, OBSTACLE_M = (0.2, 0.8), (0.2, 0.5), (0.04, 0.09)
-SPEED_MPS = 0.08
+ASIDE_MPS, AHEAD_MPS = 0.12, 0.08
 
 _CAGE = "".join(
-    f'<geom type="box" size="{sx} {sy} 0.015" pos="{x} {y} 0" mass="0.03" contype="2" conaffinity="2" '
+    f'<geom type="box" size="{sx} {sy} 0.015" pos="{x} {y} 0" mass="0.1" contype="2" conaffinity="2" '
     'solref="0.01 1" friction="0.3" rgba="0.8 0.15 0.1 1"/>'
     for sx, sy, x, y in (
         (0.026, 0.003, 0, -0.0235),
-        (0.003, 0.012, -0.0235, -0.012),
-        (0.003, 0.012, 0.0235, -0.012),
+        (0.003, 0.018, -0.0235, -0.006),
+        (0.003, 0.018, 0.0235, -0.006),
     )
 )
 _XML = f"""
@@ -36,8 +36,8 @@ _XML = f"""
       <geom type="box" size="0.045 0.004 0.02" contype="2" conaffinity="2" solref="0.01 1" rgba="0.3 0.3 0.3 1"/>
     </body>
     <body name="carriage" pos="0 {START_M} 0.02" gravcomp="1">
-      <joint name="x" type="slide" axis="1 0 0" armature="20"/>
-      <joint name="y" type="slide" axis="0 1 0" armature="20"/>
+      <joint name="x" type="slide" axis="1 0 0" armature="5"/>
+      <joint name="y" type="slide" axis="0 1 0" armature="5"/>
       <geom type="box" size="0.012 0.012 0.01" pos="0 -0.04 0.05" mass="0.2" contype="0" conaffinity="0"
             rgba="0.25 0.25 0.3 1"/>
       <body name="cage" gravcomp="1">
@@ -52,8 +52,8 @@ _XML = f"""
     </body>
   </worldbody>
   <actuator>
-    <position joint="x" kp="1e6" kv="9000" forcerange="-60 60"/>
-    <position joint="y" kp="1e6" kv="9000" forcerange="-60 60"/>
+    <position joint="x" kp="2.5e5" kv="2250" forcerange="-30 30"/>
+    <position joint="y" kp="2.5e5" kv="2250" forcerange="-30 30"/>
   </actuator>
   <sensor><contact name="cage" body1="cage" reduce="netforce" data="found force torque pos"/></sensor>
 </mujoco>"""
@@ -71,7 +71,7 @@ class PushBehind(TouchWorlds):
     """
 
     env_id = "forerun/PushBehind-v0"
-    seconds = 7.0
+    seconds = 7.5
     hidden_names = ("mass_kg", "friction", "obstacle_m", "blocked_side")
     force_limit_n = LIMIT_N
     action_spec = StreamSpec(
@@ -135,9 +135,11 @@ class PushBehind(TouchWorlds):
         self.hidden[i] = mass, friction, place, side
 
     def restart(self) -> None:
+        """``met_m`` (B,): where the carriage was when the block first touched the obstacle; infinite before."""
         self.target = np.zeros((self.count, 2))
         self.peak_n = np.zeros(self.count)
         self.force_n = np.zeros(self.count)
+        self.met_m = np.full(self.count, np.inf)
 
     def measure(self, stream: str) -> np.ndarray:
         if stream == "proprio":
@@ -164,6 +166,9 @@ class PushBehind(TouchWorlds):
         force = np.linalg.norm(self.raw[:, 1:3], axis=1)
         self.force_n += (force - self.force_n) * (1 - np.exp(-2 / 5))
         self.peak_n = np.maximum(self.peak_n, self.force_n)
+        gap = self.hidden[:, 2] - self.block[:, 1]
+        meets = (gap < 0.0005) & (self.hidden[:, 3] * self.block[:, 0] > 0) & np.isinf(self.met_m)
+        self.met_m = np.where(meets, self.qpos[:, 1] + START_M, self.met_m)
 
     def score(self) -> dict[str, np.ndarray]:
         error = np.linalg.norm(self.block - (0.0, GOAL_M), axis=1)
@@ -186,6 +191,6 @@ def lane_plan(place: np.ndarray, lane: np.ndarray) -> np.ndarray:
     """
     x, y = place.T
     in_lane, beyond = np.abs(x - lane * LANE_M) < 0.004, y > OBSTACLE_M[1] + 0.062
-    aside = np.clip(6 * (np.where(beyond, 0.0, lane * LANE_M) - x), -SPEED_MPS, SPEED_MPS)
-    ahead = np.clip(6 * (GOAL_M - y), -SPEED_MPS, SPEED_MPS)
+    aside = np.clip(10 * (np.where(beyond, 0.0, lane * LANE_M) - x), -ASIDE_MPS, ASIDE_MPS)
+    ahead = np.clip(6 * (GOAL_M - y), -AHEAD_MPS, AHEAD_MPS)
     return np.column_stack([aside, np.where(in_lane | beyond, ahead, 0.0)])

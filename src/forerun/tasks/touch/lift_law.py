@@ -1,0 +1,87 @@
+"""The grip law of LiftFragile: begin gently, squeeze while it slips, keep what the load needs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forerun.tasks.touch.law import Knob, Law, Scripted, Smoothed
+from forerun.tasks.touch.lift import LIFT_S, LiftFragile
+
+START_N, RATE_PER_S, MARGIN, NEAR = 0.6, 25.0, 1.8, 0.8
+"""Tuned on worlds of their own: 4 starts x 4 rates x 3 margins x 3 thresholds (benchmarks/touch.py)."""
+EXPERT_MARGIN, EXPERT_RATE_PER_S = 1.95, 30.0
+
+
+def grip_and_load(pads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normal and tangential force (B,) of a pad, the mean of both, from their wrenches (B, 12)."""
+    normal = np.abs(pads[:, [0, 6]]).mean(1)
+    load = np.linalg.norm(pads[:, [1, 2]] + pads[:, [7, 8]], axis=1) / 2
+    return normal, load
+
+
+class GripLaw(Law):
+    """Grip follows the load: friction is the largest ratio of load to grip felt so far.
+
+    While the ratio stays near that largest one the box may be slipping, and the grip rises by e to the 25th a
+    second; after that it holds ``MARGIN`` times what the load needs. The residual halves or doubles the grip.
+    """
+
+    knobs = (Knob(1, np.log(2.0), log=True),)
+
+    def reset(self, worlds: LiftFragile) -> None:
+        self.grip = np.full(worlds.count, START_N)
+        self.friction = np.full(worlds.count, 0.15)
+        self.smooth = Smoothed(0.005, 0.002)
+
+    def __call__(
+        self, worlds: LiftFragile, action: np.ndarray, residual: np.ndarray | None = None
+    ) -> np.ndarray:
+        if worlds.ms % 2 == 0:
+            self._feel(worlds)
+        held = np.column_stack([action[:, 0], self.grip])
+        if residual is not None:
+            held[:, 1] = self.knobs[0].turn(held[:, 1], residual[:, 0])
+        return worlds.follow(held)
+
+    def _feel(self, worlds: LiftFragile) -> None:
+        normal, load = self.smooth(np.stack(grip_and_load(worlds.read("pads").values)))
+        if worlds.time_s < LIFT_S[0] - 0.02:
+            return
+        ratio = load / np.maximum(normal, 0.3)
+        self.friction = np.clip(np.maximum(self.friction, ratio), 0.15, 1.2)
+        squeezed = np.where(ratio > NEAR * self.friction, self.grip * np.exp(RATE_PER_S * 0.002), self.grip)
+        needed = np.minimum(MARGIN * load / self.friction, 1.1 * self.grip)
+        self.grip = np.clip(np.maximum(squeezed, needed), START_N, 40.0)
+
+    def wanted(self, worlds: LiftFragile, action: np.ndarray) -> np.ndarray:
+        grip = expert_grip(worlds)
+        return np.clip(self.knobs[0].between(self.grip, grip), -1, 1)[:, None]
+
+
+def expert_grip(worlds: LiftFragile) -> np.ndarray:
+    """Grip (B,) of who knows mass and friction, but squeezes no faster than a feeling hand may have to."""
+    enough = EXPERT_MARGIN * worlds.least_grip()
+    ramp = START_N * np.exp(EXPERT_RATE_PER_S * max(0.0, worlds.time_s - LIFT_S[0]))
+    return np.minimum(enough, ramp)
+
+
+def expert(worlds: LiftFragile) -> np.ndarray:
+    """The lift, gripped as `expert_grip` says."""
+    action = worlds.nominal()
+    action[:, 1] = expert_grip(worlds)
+    return action
+
+
+def known(worlds: LiftFragile) -> np.ndarray:
+    """Twice the least grip from the very beginning."""
+    action = worlds.nominal()
+    action[:, 1] = 2 * worlds.least_grip()
+    return action
+
+
+def scripted() -> Scripted:
+    return Scripted(lambda worlds: worlds.nominal(), GripLaw())  # type: ignore[attr-defined]
+
+
+def oracle() -> Scripted:
+    return Scripted(known, Law())
