@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from forerun.tasks.scene import FLAT
 from forerun.tasks.touch.sensors import PAD_NAMES, Sensor
 from forerun.types import StreamSpec
@@ -65,6 +67,20 @@ def scene_xml(name: str, body: str, motors: str, sensors: str, width_m: float) -
   </actuator>
   <sensor>{sensors}</sensor>
 </mujoco>"""
+
+
+def grip_and_load(pads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normal and tangential force (B,) of a pad, the mean of both, from their wrenches (B, 12)."""
+    normal = np.abs(pads[:, [0, 6]]).mean(1)
+    load = np.linalg.norm(pads[:, [1, 2]] + pads[:, [7, 8]], axis=1) / 2
+    return normal, load
+
+
+def pad_features(touch: np.ndarray) -> np.ndarray:
+    """Grip, load and their ratio, (B, 5), from both pads' wrenches (B, 12)."""
+    normal, load = grip_and_load(touch)
+    logs = np.log(np.maximum(normal, 0.2)), np.log(np.maximum(load, 0.05))
+    return np.stack([*logs, logs[1] - logs[0], normal / 5, load / 2], axis=1)
 
 
 def pads_sensor(noise_n: float, gain_error: float, drift: float) -> Sensor:

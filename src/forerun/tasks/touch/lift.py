@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forerun.tasks.touch.gripper import PAD_REACH_N, box_xml, hand_xml, pads_sensor, scene_xml
+from forerun.tasks.touch.gripper import PAD_REACH_N, box_xml, hand_xml, pad_features, pads_sensor, scene_xml
 from forerun.tasks.touch.sensors import GRAVITY, Sensor, pad_wrench
 from forerun.tasks.touch.worlds import TouchWorlds, min_jerk
 from forerun.types import StreamSpec
@@ -41,6 +41,8 @@ class LiftFragile(TouchWorlds):
 
     env_id = "forerun/LiftFragile-v0"
     seconds = 2.2
+    touch = "pads"
+    features = staticmethod(pad_features)
     hidden_names = ("mass_kg", "friction", "lag_s", "tug_at_s")
     force_limit_n = PAD_REACH_N
     action_spec = StreamSpec(

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from forerun.tasks.touch.gripper import grip_and_load
 from forerun.tasks.touch.law import Knob, Law, Scripted, Smoothed
 from forerun.tasks.touch.lift import LIFT_S, LiftFragile
 
 START_N, RATE_PER_S, MARGIN, NEAR = 0.6, 25.0, 1.8, 0.8
 """Tuned on worlds of their own: 4 starts x 4 rates x 3 margins x 3 thresholds (benchmarks/touch.py)."""
 EXPERT_MARGIN, EXPERT_RATE_PER_S = 1.95, 30.0
-
-
-def grip_and_load(pads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Normal and tangential force (B,) of a pad, the mean of both, from their wrenches (B, 12)."""
-    normal = np.abs(pads[:, [0, 6]]).mean(1)
-    load = np.linalg.norm(pads[:, [1, 2]] + pads[:, [7, 8]], axis=1) / 2
-    return normal, load
 
 
 class GripLaw(Law):

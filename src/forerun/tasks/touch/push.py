@@ -11,7 +11,7 @@ from forerun.types import StreamSpec
 
 BLOCK_HALF_M, LANE_M, GOAL_M, START_M = 0.02, 0.045, 0.17, -0.06
 WITHIN_M, LIMIT_N = 0.01, 8.0
-MASS_KG, FRICTION, OBSTACLE_M = (0.2, 0.8), (0.2, 0.5), (0.04, 0.09)
+MASS_KG, FRICTION, OBSTACLE_M = (0.2, 0.7), (0.2, 0.45), (0.04, 0.09)
 ASIDE_MPS, AHEAD_MPS = 0.12, 0.08
 
 _CAGE = "".join(
@@ -60,7 +60,7 @@ _XML = f"""
 
 
 class PushBehind(TouchWorlds):
-    """A caged block of 4 cm, its mass (0.2-0.8 kg) and friction (0.2-0.5) hidden, must come to a goal behind a
+    """A caged block of 4 cm, its mass (0.2-0.7 kg) and friction (0.2-0.45) hidden, must come to a goal behind a
     screen. Behind it an obstacle blocks the left or the right lane, at a depth that differs.
 
     Action (2): speeds x, y in m/s within +-0.15. Command (2): x, y of the carriage in m. The carriage is

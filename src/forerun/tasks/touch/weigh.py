@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forerun.tasks.touch.gripper import PAD_REACH_N, box_xml, hand_xml, pads_sensor, scene_xml
+from forerun.tasks.touch.gripper import PAD_REACH_N, box_xml, hand_xml, pad_features, pads_sensor, scene_xml
 from forerun.tasks.touch.sensors import Sensor, pad_wrench
 from forerun.tasks.touch.worlds import TouchWorlds, min_jerk
 from forerun.types import StreamSpec
@@ -50,8 +50,8 @@ class WeighSort(TouchWorlds):
     The plan is given: lift the first box and put it back, lift the second, then carry it at 3.35 s to the
     right bin if it is the heavier one, to the left bin if it is the lighter.
 
-    Action (3): speed across and upwards in m/s within +-0.6, grip in N (negative opens). Command (3): place
-    across in m, height in m above the start, grip in N. Streams: proprioception (place, height, opening and
+    Action (2): which bin, left if negative, right otherwise, looked at from 3.35 s on; grip in N (negative
+    opens). Command (3): place across in m, height in m above the start, grip in N. Streams: proprioception (place, height, opening and
     their speeds; 500 Hz, 2 ms old, no effort), pads (12: two wrenches; 500 Hz, 4 ms old), the camera.
 
     Success: the second box stands in its bin at 4.8 s, and no pad ever pressed with more than 15 N.
@@ -59,17 +59,19 @@ class WeighSort(TouchWorlds):
 
     env_id = "forerun/WeighSort-v0"
     seconds = SECONDS
+    touch = "pads"
+    features = staticmethod(pad_features)
     hidden_names = ("first_kg", "second_kg", "friction", "second_is_heavier")
     force_limit_n = CRUSH_N
     action_spec = StreamSpec(
         name="action",
         kind="action",
-        shape=(3,),
-        unit="m/s, m/s, N",
-        names=("across_v", "lift_v", "grip"),
+        shape=(2,),
+        unit=", N",
+        names=("bin", "grip"),
         rate_hz=50.0,
-        low=(-0.6, -0.6, OPEN_N),
-        high=(0.6, 0.6, PAD_REACH_N),
+        low=(-1.0, OPEN_N),
+        high=(1.0, PAD_REACH_N),
     )
     command_spec = StreamSpec(
         name="command",
@@ -121,7 +123,7 @@ class WeighSort(TouchWorlds):
         self.data[i].ctrl[0] = PLACES_M[0]
 
     def restart(self) -> None:
-        self.target = np.tile([PLACES_M[0], 0.0], (self.count, 1))
+        self.direction = np.zeros(self.count)
         self.peak_n = np.zeros(self.count)
         self.force_n = np.zeros(self.count)
 
@@ -142,9 +144,12 @@ class WeighSort(TouchWorlds):
         )  # type: ignore[return-value]
 
     def follow(self, action: np.ndarray) -> np.ndarray:
-        """Place and height follow the speeds asked for; the grip is passed on."""
-        self.target = np.clip(self.target + action[:, :2] / 1000, (-0.3, -0.01), (0.3, 0.2))
-        return np.column_stack([self.target, action[:, 2]])
+        """The plan's place and height; the bin is chosen once, when the second box has been weighed."""
+        if self.time_s >= DECIDE_S and not self.direction.any():
+            self.direction = np.where(action[:, 0] < 0, -1.0, 1.0)
+        across, height, _ = self._planned(self.time_s, self.direction)
+        place = np.broadcast_to(across, (self.count,)), np.full(self.count, height)
+        return np.column_stack([*place, action[:, 1]])
 
     def servo(self, command: np.ndarray) -> np.ndarray:
         return command[:, [0, 1, 2, 2]]
@@ -167,14 +172,10 @@ class WeighSort(TouchWorlds):
             "force_n": self.peak_n,
         }
 
-    def nominal(self, direction: np.ndarray | float = 0.0) -> np.ndarray:
-        """The plan as an action (B, 3); it carries the second box by ``direction`` (-1 left .. 1 right)."""
-        here, there = self._planned(self.time_s, direction), self._planned(self.time_s + 0.02, direction)
-        action = np.empty((self.count, 3))
-        action[:, 0] = (there[0] - here[0]) / 0.02
-        action[:, 1] = (there[1] - here[1]) / 0.02
-        action[:, 2] = GRIP_N if here[2] else OPEN_N
-        return action
+    def nominal(self) -> np.ndarray:
+        """The right bin: as likely as the left one; closed or open as the plan says."""
+        closed = self._planned(self.time_s, self.direction)[2]
+        return np.tile([1.0, GRIP_N if closed else OPEN_N], (self.count, 1))
 
     @staticmethod
     def _planned(now: float, direction: np.ndarray | float) -> tuple[np.ndarray, float, bool]:

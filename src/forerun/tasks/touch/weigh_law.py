@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import numpy as np
 
+from forerun.tasks.touch.gripper import grip_and_load
 from forerun.tasks.touch.law import Knob, Law, Scripted
-from forerun.tasks.touch.lift_law import grip_and_load
-from forerun.tasks.touch.weigh import DECIDE_S, WeighSort
+from forerun.tasks.touch.weigh import WeighSort
 
 FIRST_S, SECOND_S = (0.68, 0.86), (3.17, 3.34)
+ALONE = UNDER_LAW = (Knob(0, 1.0),)
+"""What a policy decides, with or without the law: the bin."""
 
 
 class HoldLaw(Law):
     """Hold as told; the residual halves or doubles the grip."""
 
-    knobs = (Knob(2, np.log(2.0), log=True),)
+    knobs = (Knob(1, np.log(2.0), log=True),)
 
     def __call__(
         self, worlds: WeighSort, action: np.ndarray, residual: np.ndarray | None = None
     ) -> np.ndarray:
         if residual is not None:
             action = np.array(action, dtype=np.float64)
-            closed = action[:, 2] > 0
-            turned = self.knobs[0].turn(action[:, 2], residual[:, 0])
-            action[:, 2] = np.where(closed, turned, action[:, 2])
+            closed = action[:, 1] > 0
+            turned = self.knobs[0].turn(action[:, 1], residual[:, 0])
+            action[:, 1] = np.where(closed, turned, action[:, 1])
         return worlds.follow(action)
 
 
 def expert(worlds: WeighSort) -> np.ndarray:
-    """The plan, carried to where the second box belongs."""
-    return worlds.nominal(np.where(worlds.hidden[:, 3] > 0, 1.0, -1.0))
+    """The plan, and the bin where the second box belongs."""
+    action = worlds.nominal()
+    action[:, 0] = np.where(worlds.hidden[:, 3] > 0, 1.0, -1.0)
+    return action
 
 
 class Weigher:
@@ -44,10 +48,10 @@ class Weigher:
             if begin <= worlds.time_s < end:
                 self.sums[k] += grip_and_load(worlds.read("pads").values)[1]
                 self.counts[k] += 1
-        if worlds.time_s < DECIDE_S:
-            return worlds.nominal()
         first, second = self.sums / np.maximum(self.counts, 1)[:, None]
-        return worlds.nominal(np.where(second > first, 1.0, -1.0))
+        action = worlds.nominal()
+        action[:, 0] = np.where(second > first, 1.0, -1.0)
+        return action
 
 
 def scripted() -> Scripted:

@@ -10,6 +10,10 @@ from forerun.tasks.touch.wipe import APPROACH_S, TOOL_RADIUS_M, WipeForce
 GAIN_MPS_PER_N, DESCENT_MPS, BOUND_MPS = 0.05, 0.022, 0.05
 EXPERT_GAIN, SLOW_GAIN = 0.03, 0.008
 """Of the expert: every millisecond, and at 50 Hz, where more would swing."""
+ALONE = (Knob(1, BOUND_MPS),)
+"""What a policy decides that feels for itself: the speed upwards."""
+UNDER_LAW: tuple[Knob, ...] = ()
+"""What it decides above the law."""
 
 
 class ForceLaw(Law):

@@ -62,10 +62,12 @@ class TouchWorlds(ABC):
     force_limit_n: ClassVar[float]
     """Above this the task counts a violation."""
     sensors: ClassVar[tuple[Sensor, ...]]
+    touch: ClassVar[str] = "wrench"
+    """The touch stream a controller feels."""
 
     def __init__(self, count: int = 1, camera: bool = False) -> None:
         self.mujoco = load_mujoco()
-        self.count, self.camera = count, camera
+        self.count, self.camera, self.numb = count, camera, False
         self.template = compile_scene(self.xml())
         self.models = [copy.copy(self.template) for _ in range(count)]
         self.data = [self.mujoco.MjData(model) for model in self.models]
@@ -107,6 +109,16 @@ class TouchWorlds(ABC):
     def score(self) -> dict[str, np.ndarray]:
         """Of the episode so far, (B,) each: ``success``, ``force_n`` (peak), and the task's own figures."""
 
+    @abstractmethod
+    def nominal(self) -> np.ndarray:
+        """The action (B, A) that can be planned from what is seen and known, without feeling anything."""
+
+    @staticmethod
+    def features(touch: np.ndarray) -> np.ndarray:
+        """Samples (B, 6) of the task's touch stream as numbers (B, F) of order one, for networks."""
+        scaled = touch / (5.0, 5.0, 5.0, 0.05, 0.05, 0.05)
+        return np.concatenate([scaled, np.sign(scaled) * np.log1p(20 * np.abs(scaled)) / 3], axis=1)
+
     def disturb(self) -> None:  # noqa: B027
         """What the world does by itself before each millisecond: tugs, moving tables."""
 
@@ -139,12 +151,19 @@ class TouchWorlds(ABC):
         for i, rng in enumerate(rngs):
             self.mujoco.mj_resetData(self.models[i], self.data[i])
             self.begin(i, rng)
-            self.mujoco.mj_forward(self.models[i], self.data[i])
+            self._settle(self.models[i], self.data[i])
         self._gather()
         self.restart()
         for line in self.lines.values():
             line.restart(rngs)
         self._capture()
+
+    def _settle(self, model: Any, data: Any) -> None:
+        """Let the solver know of a changed mass: with the compiled one, contacts are too stiff and burst."""
+        start = data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy()
+        self.mujoco.mj_setConst(model, data)
+        data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = start
+        self.mujoco.mj_forward(model, data)
 
     def tick(self, command: np.ndarray) -> None:
         """One millisecond: commands (B, C), clipped to their bounds, drive the servos.
@@ -177,12 +196,15 @@ class TouchWorlds(ABC):
         return command
 
     def read(self, stream: str) -> Reading:
-        """The newest sample of ``stream`` that has arrived by now."""
-        return self.lines[stream].read(self.ms)
+        """The newest sample of ``stream`` that has arrived by now; zeros of touch in worlds made ``numb``."""
+        reading = self.lines[stream].read(self.ms)
+        if self.numb and reading.values.ndim == 2 and stream == self.touch:
+            return Reading(np.zeros_like(reading.values), reading.time_s)
+        return reading
 
     def readings(self) -> dict[str, Reading]:
         """The same for every stream."""
-        return {name: line.read(self.ms) for name, line in self.lines.items()}
+        return {name: self.read(name) for name in self.lines}
 
     def _gather(self) -> None:
         for i, data in enumerate(self.data):
