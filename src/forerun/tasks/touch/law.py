@@ -61,6 +61,10 @@ class Law:
         """The command (B, C) of this millisecond, for an action (B, A) and a residual (B, K) in -1..1."""
         return worlds.follow(action)
 
+    def stance(self, worlds: TouchWorlds, action: np.ndarray) -> np.ndarray:
+        """What the law means to do by itself, (B, S) of order one: a residual is learned beside it."""
+        return np.zeros((worlds.count, 0))
+
     def wanted(self, worlds: TouchWorlds, action: np.ndarray) -> np.ndarray:
         """The residual (B, K) that an expert would give who knows what is hidden."""
         return np.zeros((worlds.count, len(self.knobs)))

@@ -43,6 +43,7 @@ class LiftFragile(TouchWorlds):
     seconds = 2.2
     touch = "pads"
     features = staticmethod(pad_features)
+    proprio_scale = (0.05, 0.01, 0.2, 0.1)
     hidden_names = ("mass_kg", "friction", "lag_s", "tug_at_s")
     force_limit_n = PAD_REACH_N
     action_spec = StreamSpec(

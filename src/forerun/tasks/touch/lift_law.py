@@ -7,10 +7,17 @@ import numpy as np
 from forerun.tasks.touch.gripper import grip_and_load
 from forerun.tasks.touch.law import Knob, Law, Scripted, Smoothed
 from forerun.tasks.touch.lift import LIFT_S, LiftFragile
+from forerun.tasks.touch.worlds import TouchWorlds
 
 START_N, RATE_PER_S, MARGIN, NEAR = 0.6, 25.0, 1.8, 0.8
 """Tuned on worlds of their own: 4 starts x 4 rates x 3 margins x 3 thresholds (benchmarks/touch.py)."""
 EXPERT_MARGIN, EXPERT_RATE_PER_S = 1.95, 30.0
+ALONE = (Knob(1, 1.0, log=True),)
+"""What a policy decides that feels for itself: the grip."""
+UNDER_LAW: tuple[Knob, ...] = ()
+"""What it decides above the law."""
+LEARNED_REFLEX = True
+"""Whether a fast tier is taught above the law."""
 
 
 class GripLaw(Law):
@@ -36,6 +43,9 @@ class GripLaw(Law):
         if residual is not None:
             held[:, 1] = self.knobs[0].turn(held[:, 1], residual[:, 0])
         return worlds.follow(held)
+
+    def stance(self, worlds: TouchWorlds, action: np.ndarray) -> np.ndarray:
+        return np.log(self.grip)[:, None]
 
     def _feel(self, worlds: LiftFragile) -> None:
         normal, load = self.smooth(np.stack(grip_and_load(worlds.read("pads").values)))

@@ -66,6 +66,7 @@ class PegFeel(TouchWorlds):
     env_id = "forerun/PegFeel-v0"
     clearance_m: ClassVar[float] = 0.0004
     seconds = 8.0
+    proprio_scale = (0.002, 0.002, 0.002, 0.03, 0.02, 0.02, 0.05, 0.3)
     hidden_names = ("hole_x_m", "hole_y_m", "hole_yaw_rad")
     force_limit_n = PEAK_N
     action_spec = StreamSpec(

@@ -11,6 +11,8 @@ BOUND_MPS, YIELD_MPS_PER_N, FREE_N = 0.02, 0.004, 2.5
 PITCH_M, SPEED_MPS, REACH_M, BEGIN_S = 0.0005, 0.012, 0.0045, 0.2
 ALONE = UNDER_LAW = (Knob(0, BOUND_MPS), Knob(1, BOUND_MPS))
 """What a policy decides, with or without the law."""
+LEARNED_REFLEX = False
+"""Whether a fast tier is taught above the law."""
 
 
 class YieldingLaw(Law):

@@ -72,6 +72,7 @@ class PushBehind(TouchWorlds):
 
     env_id = "forerun/PushBehind-v0"
     seconds = 7.5
+    proprio_scale = (0.05, 0.1, 0.1, 0.1)
     hidden_names = ("mass_kg", "friction", "obstacle_m", "blocked_side")
     force_limit_n = LIMIT_N
     action_spec = StreamSpec(

@@ -10,6 +10,8 @@ from forerun.tasks.touch.push import LANE_M, PushBehind, lane_plan
 BOUND_MPS, GENTLE_N, BACK_M = 0.15, 5.5, 0.012
 ALONE = UNDER_LAW = (Knob(0, BOUND_MPS), Knob(1, BOUND_MPS))
 """What a policy decides, with or without the law."""
+LEARNED_REFLEX = False
+"""Whether a fast tier is taught above the law."""
 
 
 class GentleLaw(Law):

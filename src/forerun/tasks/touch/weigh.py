@@ -61,6 +61,7 @@ class WeighSort(TouchWorlds):
     seconds = SECONDS
     touch = "pads"
     features = staticmethod(pad_features)
+    proprio_scale = (0.1, 0.05, 0.01, 0.3, 0.3, 0.1)
     hidden_names = ("first_kg", "second_kg", "friction", "second_is_heavier")
     force_limit_n = CRUSH_N
     action_spec = StreamSpec(

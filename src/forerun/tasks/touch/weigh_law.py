@@ -11,6 +11,8 @@ from forerun.tasks.touch.weigh import WeighSort
 FIRST_S, SECOND_S = (0.68, 0.86), (3.17, 3.34)
 ALONE = UNDER_LAW = (Knob(0, 1.0),)
 """What a policy decides, with or without the law: the bin."""
+LEARNED_REFLEX = False
+"""Whether a fast tier is taught above the law."""
 
 
 class HoldLaw(Law):

@@ -68,6 +68,7 @@ class WipeForce(TouchWorlds):
 
     env_id = "forerun/WipeForce-v0"
     seconds = APPROACH_S + START_S / 2 + LENGTH_M / SPEED_MPS
+    proprio_scale = (0.1, 0.01, 0.1, 0.1)
     hidden_names = ("height_m", "softness_s", "friction")
     force_limit_n = LIMIT_N
     action_spec = StreamSpec(

@@ -6,6 +6,7 @@ import numpy as np
 
 from forerun.tasks.touch.law import Knob, Law, Scripted
 from forerun.tasks.touch.wipe import APPROACH_S, TOOL_RADIUS_M, WipeForce
+from forerun.tasks.touch.worlds import TouchWorlds
 
 GAIN_MPS_PER_N, DESCENT_MPS, BOUND_MPS = 0.05, 0.022, 0.05
 EXPERT_GAIN, SLOW_GAIN = 0.03, 0.008
@@ -14,6 +15,8 @@ ALONE = (Knob(1, BOUND_MPS),)
 """What a policy decides that feels for itself: the speed upwards."""
 UNDER_LAW: tuple[Knob, ...] = ()
 """What it decides above the law."""
+LEARNED_REFLEX = True
+"""Whether a fast tier is taught above the law."""
 
 
 class ForceLaw(Law):
@@ -35,6 +38,9 @@ class ForceLaw(Law):
         missing = action[:, 2] - worlds.read("wrench").values[:, 2]
         slowest = -DESCENT_MPS if worlds.time_s < APPROACH_S else -0.15
         return np.clip(-GAIN_MPS_PER_N * missing, slowest, 0.15)
+
+    def stance(self, worlds: TouchWorlds, action: np.ndarray) -> np.ndarray:
+        return (self.upwards(worlds, action) / BOUND_MPS)[:, None]
 
     def wanted(self, worlds: WipeForce, action: np.ndarray) -> np.ndarray:
         gap = expert_speed(worlds) - self.upwards(worlds, action)

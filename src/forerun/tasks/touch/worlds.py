@@ -62,6 +62,8 @@ class TouchWorlds(ABC):
     force_limit_n: ClassVar[float]
     """Above this the task counts a violation."""
     sensors: ClassVar[tuple[Sensor, ...]]
+    proprio_scale: ClassVar[tuple[float, ...]]
+    """What counts as one in each channel of proprioception, for networks."""
     touch: ClassVar[str] = "wrench"
     """The touch stream a controller feels."""
 

@@ -1,0 +1,160 @@
+"""A small recurrent net that turns knobs, and the controller in which two of them sit.
+
+policy  50 Hz   senses            -> turns the planned action
+fast   500 Hz   touch             -> turns the law's output, within its bounds
+law   1000 Hz   action, touch     -> the command
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from forerun.control.senses import Felt, Senses, Sight, fast_features, policy_features
+from forerun.tasks.touch import TouchWorlds
+from forerun.tasks.touch.law import Knob, Law, turned, turns
+
+POLICY_MS, FAST_MS = 20, 2
+WIDEST_TURN = 4.0
+"""A policy may turn a knob by so many of its scales."""
+
+
+class Student(nn.Module):
+    """Features (B, T, F) to turns (B, T, K), by a GRU; untrained, it turns nothing."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, knobs: int, width: int = 48) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.gru = nn.GRU(features, width, batch_first=True)
+        self.out = nn.Linear(width, knobs)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def fit_scale(self, features: Tensor) -> None:
+        """Standardise by the mean and spread of features (N, F)."""
+        self.mean.copy_(features.mean(0))
+        self.scale.copy_(features.std(0).clamp_min(0.02))
+
+    def forward(self, features: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Turns (B, T, K) and the hidden state (1, B, width)."""
+        seen = ((features - self.mean) / self.scale).clamp(-8, 8)
+        out, hidden = self.gru(seen, hidden)
+        return self.out(out), hidden
+
+
+@dataclass
+class Trace:
+    """What a net was shown and what an expert would have answered, step by step."""
+
+    features: list[np.ndarray] = field(default_factory=list)
+    """Each (B, F)."""
+    wanted: list[np.ndarray] = field(default_factory=list)
+    """Each (B, K)."""
+
+
+class Tiers:
+    """Policy, fast tier and law of B worlds, as one controller; either net may be missing.
+
+    Args:
+        expert: if given, ``traces`` keep what it would have done, and worlds where ``led`` (B,) is true do it.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        knobs: tuple[Knob, ...],
+        senses: Senses,
+        policy: Student | None = None,
+        fast: Student | None = None,
+        sight: Sight | None = None,
+        expert: object = None,
+        led: np.ndarray | None = None,
+    ) -> None:
+        self.law, self.knobs, self.senses = law, knobs, senses
+        self.policy, self.fast, self.sight = policy, fast, sight
+        self.expert, self.led = expert, led
+
+    def reset(self, worlds: TouchWorlds) -> None:
+        """Begin an episode."""
+        self.law.reset(worlds)
+        self.felt = Felt(worlds)
+        self.turn = np.zeros((worlds.count, len(self.knobs)))
+        self.residual = np.zeros((worlds.count, len(self.law.knobs)))
+        self._policy_hidden: Tensor | None = None
+        self._fast_hidden: Tensor | None = None
+        self.traces = {"policy": Trace(), "fast": Trace()}
+
+    def command(self, worlds: TouchWorlds) -> np.ndarray:
+        """The command (B, C) of this millisecond."""
+        if worlds.ms % FAST_MS == 0 and worlds.ms:
+            self.felt.update(worlds)
+        if worlds.ms % POLICY_MS == 0:
+            self.action = self._act(worlds)
+        if worlds.ms % FAST_MS == 0:
+            self.residual = self._react(worlds)
+        return self.law(worlds, self.action, self.residual if self.law.knobs else None)
+
+    def _act(self, worlds: TouchWorlds) -> np.ndarray:
+        nominal = worlds.nominal()
+        if not self.knobs:
+            return nominal
+        seen = policy_features(worlds, self.senses, self.felt, self.sight, self.turn)
+        if self.policy is not None:
+            out, self._policy_hidden = _step(self.policy, seen, self._policy_hidden)
+            self.turn = np.clip(out, -WIDEST_TURN, WIDEST_TURN)
+        if self.expert is not None:
+            wanted = np.clip(
+                turns(nominal, self.knobs, self.expert(worlds)),  # type: ignore[operator]
+                -WIDEST_TURN,
+                WIDEST_TURN,
+            )
+            self._note("policy", seen, wanted)
+            self.turn = self._lead(self.turn, wanted)
+        low, high = np.asarray(worlds.action_spec.low), np.asarray(worlds.action_spec.high)
+        return np.clip(turned(nominal, self.knobs, self.turn), low, high)
+
+    def _react(self, worlds: TouchWorlds) -> np.ndarray:
+        residual = np.zeros_like(self.residual)
+        if not self.law.knobs or (self.fast is None and self.expert is None):
+            return residual
+        seen = fast_features(
+            worlds, self.felt, self.action, self.law.stance(worlds, self.action), self.residual
+        )
+        if self.fast is not None:
+            out, self._fast_hidden = _step(self.fast, seen, self._fast_hidden)
+            residual = np.clip(out, -1, 1)
+        if self.expert is not None:
+            wanted = self.law.wanted(worlds, self.action)
+            self._note("fast", seen, wanted)
+            if self.fast is not None or not self.knobs:
+                residual = self._lead(residual, wanted)
+        return residual
+
+    def _lead(self, own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        return own if self.led is None else np.where(self.led[:, None], wanted, own)
+
+    def _note(self, tier: str, seen: np.ndarray, wanted: np.ndarray) -> None:
+        self.traces[tier].features.append(seen)
+        self.traces[tier].wanted.append(wanted.astype(np.float32))
+
+
+@torch.no_grad()
+def _step(net: Student, seen: np.ndarray, hidden: Tensor | None) -> tuple[np.ndarray, Tensor]:
+    out, hidden = net(torch.from_numpy(seen)[:, None], hidden)
+    return out[:, 0].numpy().astype(np.float64), hidden
+
+
+def run(worlds: TouchWorlds, controller: object, seeds: range | list[int]) -> dict[str, np.ndarray]:
+    """One episode in every world; returns its score, (B,) each."""
+    worlds.reset(seeds)
+    controller.reset(worlds)  # type: ignore[attr-defined]
+    while not worlds.over:
+        worlds.tick(controller.command(worlds))  # type: ignore[attr-defined]
+    return worlds.score()
