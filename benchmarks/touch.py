@@ -22,7 +22,7 @@ from rich.console import Console
 
 from forerun.control.imitation import ImitationConfig, imitate
 from forerun.control.senses import Senses, Sight
-from forerun.control.student import Student, Tiers, run
+from forerun.control.student import FAST_MS, Student, Tiers, run
 from forerun.evaluation.results import write_result
 from forerun.evaluation.stats import wilson
 from forerun.tasks.touch import TouchWorlds, laws, make_worlds
@@ -36,7 +36,7 @@ BLIND, SLOW, FAST, NUMB = (
     Senses(touch="fast"),
     Senses(vision=False, proprio=False, touch="fast"),
 )
-ROUNDS = {"policy": ImitationConfig(), "fast": ImitationConfig(rounds=10, window=500)}
+ROUNDS = {"policy": ImitationConfig(), "fast": ImitationConfig(window=1700)}
 
 
 @dataclass(kw_only=True)
@@ -137,7 +137,8 @@ class TouchBenchmark:
         def make(student: Student | None, led: np.ndarray) -> Tiers:
             return Tiers(law(), (), FAST, None, student, None, self.law.expert, led)
 
-        return imitate(worlds, make, "fast", config, self.folder / "fast", _report("fast tier"))
+        critical = tuple(max(0, ms - law.from_ms) // FAST_MS for ms in law.critical_ms)
+        return imitate(worlds, make, "fast", config, self.folder / "fast", _report("fast tier"), critical)
 
     def _trials(self, make: Callable[[], Any], numb: bool) -> dict[str, Any]:
         """Success with its interval, and percentiles of every other figure."""

@@ -31,11 +31,13 @@ class ImitationConfig:
     rounds: int = 8
     """In the first the expert leads; then the student, and the expert says what it would have done."""
     steps: int = 60
-    """Optimiser steps after each round."""
+    """Optimiser steps after each round,"""
+    last_steps: int = 300
+    """and after the last."""
     batch: int = 48
-    window: int = 500
+    window: int = 800
     """Steps of an episode that are learned from, counted from its beginning."""
-    keep: int = 6
+    keep: int = 8
     """Newest rounds that are learned from."""
     learning_rate: float = 3e-3
     width: int = 48
@@ -86,6 +88,7 @@ def imitate(
     config: ImitationConfig,
     directory: Path,
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    critical: tuple[int, int] = (0, 0),
 ) -> Student:
     """Teach the student of one ``tier`` ("policy" or "fast") in rounds; resumes where it was stopped.
 
@@ -93,6 +96,7 @@ def imitate(
         worlds: where it practises; round r uses seeds 10^6 + r B and on, which no trial ever uses.
         make: builds the controller for a student.
         report: told the round and its score.
+        critical: from which step to which errors count four times, because most is decided there.
     """
     student: Student | None = None
     rounds: list[dict[str, np.ndarray]] = []
@@ -100,7 +104,7 @@ def imitate(
         folder = directory / f"round{r}"
         episodes = _practise(worlds, make, tier, student, r, folder, report)
         rounds = [*rounds, episodes][-config.keep :]
-        student = _study(student, rounds, config, r, folder)
+        student = _study(student, rounds, config, r, folder, critical)
     assert student is not None
     return student.eval()
 
@@ -139,17 +143,24 @@ def _study(
     config: ImitationConfig,
     r: int,
     folder: Path,
+    critical: tuple[int, int],
 ) -> Student:
     features, weight = _stacked([e["features"] for e in rounds], config.window)
     wanted, _ = _stacked([e["wanted"] for e in rounds], config.window)
+    weight[:, slice(*critical)] *= 4
     if student is None:
         torch.manual_seed(config.seed)
         student = Student(features.shape[-1], wanted.shape[-1], config.width)
         student.fit_scale(features[weight > 0])
     learner = ImitationLearner(student, features, wanted, weight, config)
-    rate = config.learning_rate * (1 - r / config.rounds) + 2e-4
+    last = r == config.rounds - 1
+    rate = config.learning_rate * (0.5 if last else 1 - r / config.rounds)
     schedule = TrainConfig(
-        steps=config.steps, learning_rate=rate, weight_decay=0.0, warmup=5, seed=config.seed + r
+        steps=config.last_steps if last else config.steps,
+        learning_rate=rate,
+        weight_decay=0.0,
+        warmup=5,
+        seed=config.seed + r,
     )
     train(learner, schedule, folder, title=f"round {r + 1} of {config.rounds}")
     return student

@@ -122,7 +122,8 @@ class Tiers:
 
     def _react(self, worlds: TouchWorlds) -> np.ndarray:
         residual = np.zeros_like(self.residual)
-        if not self.law.knobs or (self.fast is None and self.expert is None):
+        idle = self.fast is None and self.expert is None
+        if not self.law.knobs or idle or worlds.ms < self.law.from_ms:
             return residual
         seen = fast_features(
             worlds, self.felt, self.action, self.law.stance(worlds, self.action), self.residual

@@ -70,10 +70,11 @@ def scene_xml(name: str, body: str, motors: str, sensors: str, width_m: float) -
 
 
 def grip_and_load(pads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Normal and tangential force (B,) of a pad, the mean of both, from their wrenches (B, 12)."""
-    normal = np.abs(pads[:, [0, 6]]).mean(1)
-    load = np.linalg.norm(pads[:, [1, 2]] + pads[:, [7, 8]], axis=1) / 2
-    return normal, load
+    """Normal and carrying force (B,) of a pad, the mean of both, from their wrenches (B, 12).
+
+    Signed sums: a norm would make a load of the noise.
+    """
+    return (pads[:, 0] - pads[:, 6]) / 2, np.maximum(pads[:, 2] + pads[:, 8], 0.0) / 2
 
 
 def pad_features(touch: np.ndarray) -> np.ndarray:

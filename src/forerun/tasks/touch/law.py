@@ -51,6 +51,10 @@ class Law:
     """The law that feels nothing, and the form of all others."""
 
     knobs: ClassVar[tuple[Knob, ...]] = ()
+    from_ms: ClassVar[int] = 0
+    """Before this a residual has nothing to do."""
+    critical_ms: ClassVar[tuple[int, int]] = (0, 0)
+    """While most is decided: a student's errors count four times."""
 
     def reset(self, worlds: TouchWorlds) -> None:
         """Begin an episode."""
