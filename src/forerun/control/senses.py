@@ -91,14 +91,19 @@ class _Block:
 
 
 def policy_features(
-    worlds: TouchWorlds, senses: Senses, felt: Felt, sight: Sight | None, last: np.ndarray
+    worlds: TouchWorlds,
+    senses: Senses,
+    felt: Felt,
+    sight: Sight | None,
+    planned: np.ndarray,
+    last: np.ndarray,
 ) -> np.ndarray:
     """What a policy is shown at 50 Hz: (B, F) float32.
 
-    Always the clock, the planned action and how it turned it last, ``last`` (B, K): a robot knows its own plan.
+    Always the clock, the ``planned`` action (B, A) and how it turned it ``last`` (B, K).
     """
     low, high = np.asarray(worlds.action_spec.low), np.asarray(worlds.action_spec.high)
-    planned = (worlds.nominal() - (low + high) / 2) / (high - low) * 2
+    planned = (planned - (low + high) / 2) / (high - low) * 2
     clock = np.full((worlds.count, 1), 2 * worlds.time_s / worlds.seconds - 1)
     parts = [clock, planned, last]
     if senses.proprio:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from forerun.control.chunks import Chunks
 from forerun.control.senses import Felt, Senses, Sight, fast_features, policy_features
 from forerun.tasks.touch import TouchWorlds
 from forerun.tasks.touch.law import Knob, Law, turned, turns
@@ -63,6 +64,7 @@ class Tiers:
     """Policy, fast tier and law of B worlds, as one controller; either net may be missing.
 
     Args:
+        chunks: where planned actions come from, late perhaps; the task's plan, always in time, if None.
         expert: if given, ``traces`` keep what it would have done, and worlds where ``led`` (B,) is true do it.
     """
 
@@ -76,14 +78,17 @@ class Tiers:
         sight: Sight | None = None,
         expert: object = None,
         led: np.ndarray | None = None,
+        chunks: Chunks | None = None,
     ) -> None:
         self.law, self.knobs, self.senses = law, knobs, senses
         self.policy, self.fast, self.sight = policy, fast, sight
-        self.expert, self.led = expert, led
+        self.expert, self.led, self.chunks = expert, led, chunks
 
     def reset(self, worlds: TouchWorlds) -> None:
         """Begin an episode."""
         self.law.reset(worlds)
+        if self.chunks is not None:
+            self.chunks.reset(worlds)
         self.felt = Felt(worlds)
         self.turn = np.zeros((worlds.count, len(self.knobs)))
         self.residual = np.zeros((worlds.count, len(self.law.knobs)))
@@ -102,10 +107,10 @@ class Tiers:
         return self.law(worlds, self.action, self.residual if self.law.knobs else None)
 
     def _act(self, worlds: TouchWorlds) -> np.ndarray:
-        nominal = worlds.nominal()
+        nominal = worlds.nominal() if self.chunks is None else self.chunks.action(worlds)
         if not self.knobs:
             return nominal
-        seen = policy_features(worlds, self.senses, self.felt, self.sight, self.turn)
+        seen = policy_features(worlds, self.senses, self.felt, self.sight, nominal, self.turn)
         if self.policy is not None:
             out, self._policy_hidden = _step(self.policy, seen, self._policy_hidden)
             self.turn = np.clip(out, -WIDEST_TURN, WIDEST_TURN)

@@ -44,6 +44,8 @@ class LiftFragile(TouchWorlds):
     touch = "pads"
     features = staticmethod(pad_features)
     proprio_scale = (0.05, 0.01, 0.2, 0.1)
+    stays = (False, True)
+    backs_off = (0.0, float("nan"))
     hidden_names = ("mass_kg", "friction", "lag_s", "tug_at_s")
     force_limit_n = PAD_REACH_N
     action_spec = StreamSpec(
@@ -163,8 +165,8 @@ class LiftFragile(TouchWorlds):
             "force_n": self.peak_n,
         }
 
-    def nominal(self) -> np.ndarray:
+    def nominal(self, at_s: float | None = None) -> np.ndarray:
         """What can be planned from what is seen: the lift, and the grip that serves best on average."""
-        now = self.time_s + np.array([0.0, 0.02])
+        now = (self.time_s if at_s is None else at_s) + np.array([0.0, 0.02])
         rise = np.diff(min_jerk((now - LIFT_S[0]) / (LIFT_S[1] - LIFT_S[0])))[0] * HEIGHT_M / 0.02
         return np.tile([rise, 4.0], (self.count, 1))

@@ -67,6 +67,8 @@ class PegFeel(TouchWorlds):
     clearance_m: ClassVar[float] = 0.0004
     seconds = 8.0
     proprio_scale = (0.002, 0.002, 0.002, 0.03, 0.02, 0.02, 0.05, 0.3)
+    stays = (False, False, True, True)
+    backs_off = (0.0, 0.0, float("nan"), 0.0)
     hidden_names = ("hole_x_m", "hole_y_m", "hole_yaw_rad")
     force_limit_n = PEAK_N
     action_spec = StreamSpec(
@@ -181,9 +183,9 @@ class PegFeel(TouchWorlds):
             "force_n": self.peak_n,
         }
 
-    def nominal(self) -> np.ndarray:
+    def nominal(self, at_s: float | None = None) -> np.ndarray:
         """Press straight down where the hole should be, turning a little to and fro."""
         action = np.zeros((self.count, 4))
-        action[:, 2] = TURN_RAD * np.sin(2 * np.pi * 0.8 * self.time_s)
+        action[:, 2] = TURN_RAD * np.sin(2 * np.pi * 0.8 * (self.time_s if at_s is None else at_s))
         action[:, 3] = PRESS_N
         return action

@@ -73,6 +73,8 @@ class PushBehind(TouchWorlds):
     env_id = "forerun/PushBehind-v0"
     seconds = 7.5
     proprio_scale = (0.05, 0.1, 0.1, 0.1)
+    stays = (False, False)
+    backs_off = (0.0, -0.05)
     hidden_names = ("mass_kg", "friction", "obstacle_m", "blocked_side")
     force_limit_n = LIMIT_N
     action_spec = StreamSpec(
@@ -180,9 +182,17 @@ class PushBehind(TouchWorlds):
             "force_n": self.peak_n,
         }
 
-    def nominal(self) -> np.ndarray:
+    def nominal(self, at_s: float | None = None) -> np.ndarray:
         """Through the left lane: as likely free as the right one."""
         return lane_plan(self.measure("proprio")[:, :2], np.full(self.count, -1.0))
+
+    def plan(self, steps: int) -> np.ndarray:
+        """The way through the left lane, from where the carriage is."""
+        place, actions = self.measure("proprio")[:, :2].copy(), []
+        for _ in range(steps):
+            actions.append(lane_plan(place, np.full(self.count, -1.0)))
+            place = place + actions[-1] * 0.02
+        return np.stack(actions)
 
 
 def lane_plan(place: np.ndarray, lane: np.ndarray) -> np.ndarray:

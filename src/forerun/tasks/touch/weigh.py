@@ -62,6 +62,8 @@ class WeighSort(TouchWorlds):
     touch = "pads"
     features = staticmethod(pad_features)
     proprio_scale = (0.1, 0.05, 0.01, 0.3, 0.3, 0.1)
+    stays = (True, True)
+    backs_off = (float("nan"), float("nan"))
     hidden_names = ("first_kg", "second_kg", "friction", "second_is_heavier")
     force_limit_n = CRUSH_N
     action_spec = StreamSpec(
@@ -173,9 +175,9 @@ class WeighSort(TouchWorlds):
             "force_n": self.peak_n,
         }
 
-    def nominal(self) -> np.ndarray:
+    def nominal(self, at_s: float | None = None) -> np.ndarray:
         """The right bin: as likely as the left one; closed or open as the plan says."""
-        closed = self._planned(self.time_s, self.direction)[2]
+        closed = self._planned(self.time_s if at_s is None else at_s, self.direction)[2]
         return np.tile([1.0, GRIP_N if closed else OPEN_N], (self.count, 1))
 
     @staticmethod

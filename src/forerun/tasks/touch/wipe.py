@@ -69,6 +69,8 @@ class WipeForce(TouchWorlds):
     env_id = "forerun/WipeForce-v0"
     seconds = APPROACH_S + START_S / 2 + LENGTH_M / SPEED_MPS
     proprio_scale = (0.1, 0.01, 0.1, 0.1)
+    stays = (False, False, True)
+    backs_off = (0.0, 0.0, 0.0)
     hidden_names = ("height_m", "softness_s", "friction")
     force_limit_n = LIMIT_N
     action_spec = StreamSpec(
@@ -194,12 +196,12 @@ class WipeForce(TouchWorlds):
             "force_n": self.peak_n,
         }
 
-    def nominal(self) -> np.ndarray:
+    def nominal(self, at_s: float | None = None) -> np.ndarray:
         """Come down to where the surface is on average until 0.5 s, then go along it."""
-        action = np.zeros((self.count, 3))
-        if self.time_s < APPROACH_S - 0.02:
+        action, now = np.zeros((self.count, 3)), self.time_s if at_s is None else at_s
+        if now < APPROACH_S - 0.02:
             action[:, 1] = -(0.012 + 0.0013) / (APPROACH_S - 0.02)
-        elif self.time_s >= APPROACH_S:
-            action[:, 0] = SPEED_MPS * min(1.0, (self.time_s - APPROACH_S) / START_S)
+        elif now >= APPROACH_S:
+            action[:, 0] = SPEED_MPS * min(1.0, (now - APPROACH_S) / START_S)
         action[:, 2] = FORCE_N
         return action

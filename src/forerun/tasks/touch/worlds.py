@@ -64,6 +64,10 @@ class TouchWorlds(ABC):
     sensors: ClassVar[tuple[Sensor, ...]]
     proprio_scale: ClassVar[tuple[float, ...]]
     """What counts as one in each channel of proprioception, for networks."""
+    stays: ClassVar[tuple[bool, ...]]
+    """Which channels of the action a safe hold keeps; the others become zero."""
+    backs_off: ClassVar[tuple[float, ...]]
+    """The action of a retreat; NaN where the held value stays."""
     touch: ClassVar[str] = "wrench"
     """The touch stream a controller feels."""
 
@@ -112,8 +116,20 @@ class TouchWorlds(ABC):
         """Of the episode so far, (B,) each: ``success``, ``force_n`` (peak), and the task's own figures."""
 
     @abstractmethod
-    def nominal(self) -> np.ndarray:
-        """The action (B, A) that can be planned from what is seen and known, without feeling anything."""
+    def nominal(self, at_s: float | None = None) -> np.ndarray:
+        """The action (B, A) planned for ``at_s`` (now, if None) from what is seen, without feeling anything."""
+
+    def plan(self, steps: int) -> np.ndarray:
+        """The actions (steps, B, A) of the next steps at 50 Hz, as a planner would send them."""
+        return np.stack([self.nominal(self.time_s + k / CONTROL_HZ) for k in range(steps)])
+
+    def hold(self, action: np.ndarray) -> np.ndarray:
+        """What is safe where no plan is left: speeds become zero, forces and grips stay, (B, A)."""
+        return action * np.asarray(self.stays)
+
+    def retreat(self, action: np.ndarray) -> np.ndarray:
+        """What is safe when no plan comes: let go along the contact normal, but never of what is carried."""
+        return np.where(np.isnan(self.backs_off), action, self.backs_off)
 
     @staticmethod
     def features(touch: np.ndarray) -> np.ndarray:
