@@ -36,7 +36,7 @@ BLIND, SLOW, FAST, NUMB = (
     Senses(touch="fast"),
     Senses(vision=False, proprio=False, touch="fast"),
 )
-ROUNDS = {"policy": ImitationConfig(), "fast": ImitationConfig(window=1700)}
+ROUNDS = {"policy": ImitationConfig(), "fast": ImitationConfig(window=1700, rounds=10, last_steps=500)}
 
 
 @dataclass(kw_only=True)

@@ -17,8 +17,8 @@ SLIP_LIMIT_M = 0.004
 CRUSH = (3.0, 0.3)
 """Grip may be at most three times the least that holds, plus 0.3 N."""
 
-_JOINT = '<joint name="lift" type="slide" axis="0 0 1" armature="20"/>'
-_MOTOR = '<position name="lift" joint="lift" kp="1e6" kv="9000"/>'
+_JOINT = '<joint name="lift" type="slide" axis="0 0 1" armature="50"/>'
+_MOTOR = '<position name="lift" joint="lift" kp="1e7" kv="4.5e4"/>'
 _SENSORS = "".join(
     f'<contact name="{side}" geom1="pad_{side}" geom2="box" reduce="netforce" data="found force torque pos"/>'
     for side in ("left", "right")
@@ -80,7 +80,8 @@ class LiftFragile(TouchWorlds):
             ),
             every_ms=2,
             delay_ms=2,
-            step=1e-4,
+            noise=(5e-5, 5e-5, 2e-3, 2e-3),
+            step=(1e-4, 1e-4, 5e-3, 5e-3),
         ),
         pads_sensor(noise_n=0.15, gain_error=0.05, drift=0.1),
     )
@@ -122,8 +123,10 @@ class LiftFragile(TouchWorlds):
 
     def follow(self, action: np.ndarray) -> np.ndarray:
         """The height follows the speed asked for; the grip is passed on."""
-        self.target = np.clip(self.target + action[:, 0] / 1000, -0.01, 0.2)
-        return np.stack([self.target, action[:, 1]], axis=1)
+        self.target = np.minimum(np.maximum(self.target + action[:, 0] / 1000, -0.01), 0.2)
+        command = np.array(action, dtype=np.float64)
+        command[:, 0] = self.target
+        return command
 
     def servo(self, command: np.ndarray) -> np.ndarray:
         return command[:, [0, 1, 1]]

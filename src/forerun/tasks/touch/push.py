@@ -36,8 +36,8 @@ _XML = f"""
       <geom type="box" size="0.045 0.004 0.02" contype="2" conaffinity="2" solref="0.01 1" rgba="0.3 0.3 0.3 1"/>
     </body>
     <body name="carriage" pos="0 {START_M} 0.02" gravcomp="1">
-      <joint name="x" type="slide" axis="1 0 0" armature="5"/>
-      <joint name="y" type="slide" axis="0 1 0" armature="5"/>
+      <joint name="x" type="slide" axis="1 0 0" armature="20"/>
+      <joint name="y" type="slide" axis="0 1 0" armature="20"/>
       <geom type="box" size="0.012 0.012 0.01" pos="0 -0.04 0.05" mass="0.2" contype="0" conaffinity="0"
             rgba="0.25 0.25 0.3 1"/>
       <body name="cage" gravcomp="1">
@@ -52,8 +52,8 @@ _XML = f"""
     </body>
   </worldbody>
   <actuator>
-    <position joint="x" kp="2.5e5" kv="2250" forcerange="-30 30"/>
-    <position joint="y" kp="2.5e5" kv="2250" forcerange="-30 30"/>
+    <position joint="x" kp="4e6" kv="1.8e4" forcerange="-60 60"/>
+    <position joint="y" kp="4e6" kv="1.8e4" forcerange="-60 60"/>
   </actuator>
   <sensor><contact name="cage" body1="cage" reduce="netforce" data="found force torque pos"/></sensor>
 </mujoco>"""
@@ -109,7 +109,8 @@ class PushBehind(TouchWorlds):
             ),
             every_ms=2,
             delay_ms=2,
-            step=1e-4,
+            noise=(5e-5, 5e-5, 2e-3, 2e-3),
+            step=(1e-4, 1e-4, 5e-3, 5e-3),
         ),
         Sensor(
             spec=StreamSpec(

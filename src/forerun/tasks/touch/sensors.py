@@ -37,8 +37,8 @@ class Sensor:
     """Relative, per channel, drawn once an episode."""
     drift: float | tuple[float, ...] = 0.0
     """Of the zero, per channel: its rate is drawn once an episode, in units per second."""
-    step: float = 0.0
-    """Resolution: values are rounded to multiples of it."""
+    step: float | tuple[float, ...] = 0.0
+    """Resolution: values are rounded to multiples of it; zero leaves them alone."""
 
 
 class SensorLine:
@@ -56,6 +56,7 @@ class SensorLine:
         self.noise = np.zeros(shape, np.float32)
         self.gain = np.ones((worlds, self.channels), np.float32) if not video else None
         self.drift = np.zeros((worlds, self.channels if not video else 0), np.float32)
+        self.step = np.asarray(sensor.step) if sensor.step else None
         self.waiting: deque[Reading] = deque()
 
     def restart(self, rngs: list[np.random.Generator]) -> None:
@@ -83,8 +84,8 @@ class SensorLine:
                 values = values + self.drift * (ms / 1000)
             if self.noise.shape[2]:
                 values = values + self.noise[min(self.taken, self.captures - 1)]
-            if self.sensor.step:
-                values = np.round(values / self.sensor.step) * self.sensor.step
+            if self.step is not None:
+                values = np.round(values / self.step) * self.step
             values = values.astype(np.float32)
         self.taken += 1
         self.waiting.append(Reading(values.reshape(-1, *self.sensor.spec.shape), ms / 1000))

@@ -14,9 +14,9 @@ MASS_KG, RATIO, FRICTION = (0.1, 0.3), (1.3, 2.0), (0.7, 1.0)
 GRIP_N, OPEN_N, CRUSH_N = 7.0, -2.0, 15.0
 
 _JOINTS = """
-<joint name="across" type="slide" axis="1 0 0" armature="20"/>
-<joint name="lift" type="slide" axis="0 0 1" armature="20"/>"""
-_MOTORS = "".join(f'<position name="{j}" joint="{j}" kp="1e6" kv="9000"/>' for j in ("across", "lift"))
+<joint name="across" type="slide" axis="1 0 0" armature="50"/>
+<joint name="lift" type="slide" axis="0 0 1" armature="50"/>"""
+_MOTORS = "".join(f'<position name="{j}" joint="{j}" kp="1e7" kv="4.5e4"/>' for j in ("across", "lift"))
 _SENSORS = "".join(
     f'<contact name="{side}_{box}" geom1="pad_{side}" geom2="{box}" reduce="netforce" '
     'data="found force torque pos"/>'
@@ -98,7 +98,8 @@ class WeighSort(TouchWorlds):
             ),
             every_ms=2,
             delay_ms=2,
-            step=1e-4,
+            noise=(5e-5, 5e-5, 5e-5, 2e-3, 2e-3, 2e-3),
+            step=(1e-4, 1e-4, 1e-4, 5e-3, 5e-3, 5e-3),
         ),
         pads_sensor(noise_n=0.15, gain_error=0.05, drift=0.02),
     )
