@@ -188,8 +188,10 @@ def _summary(score: dict[str, np.ndarray]) -> dict[str, Any]:
             out[name] = round(float(values.mean()), 4)
         else:
             finite = values[np.isfinite(values)]
-            middle, high = np.percentile(finite, (50, 95)) if len(finite) else (None, None)
-            out[name] = {"median": middle, "p95": high, "finite": len(finite)}
+            out[name] = {"finite": len(finite)}
+            if len(finite):
+                middle, high = np.percentile(finite, (50, 95))
+                out[name] |= {"median": float(middle), "p95": float(high)}
     return out
 
 

@@ -48,6 +48,9 @@ class Control:
     act towards one picture of yours instead, from starts that the task draws.
 
     Example: forerun control runs/push --env forerun/Push-v0
+
+    With --tiers it is another command, for tasks of touch: planner, policy and a fast tier at rates of their own.
+    See forerun control --tiers --help.
     """
 
     model: Path

@@ -30,6 +30,8 @@ class Verb(NamedTuple):
     about: str
     bare: str | None = None
     """The option that a first word without dashes is for."""
+    mode: tuple[str, str, str] | None = None
+    """A flag that makes another command of it: the flag, its module, the command."""
 
 
 VERBS = {
@@ -37,7 +39,11 @@ VERBS = {
     "train": Verb("forerun.cli.train", "Train", "learn a world model from recordings", bare="--data"),
     "imagine": Verb("forerun.cli.imagine", "Imagine", "show what the model expects beside what happened"),
     "control": Verb(
-        "forerun.cli.control", "Control", "reach goal pictures by planning inside the model", bare="--model"
+        "forerun.cli.control",
+        "Control",
+        "reach goal pictures by planning inside the model; --tiers: three rates",
+        bare="--model",
+        mode=("--tiers", "forerun.cli.tiers", "ControlTiers"),
     ),
     "demo": Verb("forerun.cli.demo", "Demo", "record, train, imagine and plan in one go, with a report"),
 }
@@ -79,12 +85,17 @@ def parse(words: Sequence[str]) -> Any:
     verb = VERBS.get(words[0])
     if verb is None:
         raise ConfigError(_unknown(words[0]))
+    prog = f"forerun {words[0]}"
+    if verb.mode is not None and verb.mode[0] in words:
+        flag, module, command = verb.mode
+        words, prog = [word for word in words if word != flag], f"{prog} {flag}"
+        verb = Verb(module, command, verb.about)
     if verb.bare and len(words) > 1 and not words[1].startswith("-"):
         words = [words[0], verb.bare, *words[1:]]
     module = importlib.import_module(verb.module)
     command = getattr(module, verb.command)
     about = None if isinstance(command, type) else (module.__doc__ or "").replace("``", "")
-    return tyro.cli(command, prog=f"forerun {words[0]}", description=about, args=list(words[1:]))
+    return tyro.cli(command, prog=prog, description=about, args=list(words[1:]))
 
 
 def overview() -> str:

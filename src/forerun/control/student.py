@@ -8,16 +8,21 @@ law   1000 Hz   action, touch     -> the command
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from forerun.control.chunks import Chunks
 from forerun.control.senses import Felt, Senses, Sight, fast_features, policy_features
 from forerun.tasks.touch import TouchWorlds
 from forerun.tasks.touch.law import Knob, Law, turned, turns
+from forerun.types import CheckpointError
 
+FORMAT = "forerun-student-1"
 POLICY_MS, FAST_MS = 20, 2
 WIDEST_TURN = 4.0
 """A policy may turn a knob by so many of its scales."""
@@ -48,6 +53,35 @@ class Student(nn.Module):
         seen = ((features - self.mean) / self.scale).clamp(-8, 8)
         out, hidden = self.gru(seen, hidden)
         return self.out(out), hidden
+
+
+def save_student(student: Student, path: Path, knobs: tuple[Knob, ...], task: str) -> None:
+    """Write a student as safetensors, with the task and the knobs it was taught for."""
+    about = {"format": FORMAT, "task": task, "knobs": repr(knobs)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(student.state_dict(), path, metadata=about)
+
+
+def read_student(path: Path, knobs: tuple[Knob, ...], task: str) -> dict[str, np.ndarray]:
+    """The weights that `save_student` wrote, for `Student` or `forerun.control.gru.NumpyStudent`.
+
+    Raises:
+        CheckpointError: there is no such file, or it was taught for another task or other knobs.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            about, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as cause:
+        raise CheckpointError(
+            f"'{path}' is no fast tier: {cause}. Expected a file of benchmarks/touch.py, reflex.safetensors"
+        ) from cause
+    wanted = {"format": FORMAT, "task": task, "knobs": repr(knobs)}
+    if about != wanted:
+        raise CheckpointError(
+            f"'{path}' holds a student of {about}; expected {wanted}. Teach one for this task: "
+            "benchmarks/touch.py"
+        )
+    return weights
 
 
 @dataclass
