@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,13 +54,22 @@ def select(options: Sequence[Any], error: Callable[[Any], float]) -> Any:
     return min(options, key=error)
 
 
+class Chosen(NamedTuple):
+    """A linear model of the penalty that validation chose."""
+
+    model: Linear
+    """Fitted to all training rows."""
+    inside: Linear
+    """Fitted without the validation rows."""
+
+
 def best_linear(
     fit: Callable[[np.ndarray, float], Linear],
     error: Callable[[Linear, np.ndarray], float],
     held: np.ndarray,
     train: np.ndarray | None = None,
-) -> Linear:
-    """A linear model whose penalty was chosen on the rows ``held``, then fitted to all of ``train``.
+) -> Chosen:
+    """The penalty is chosen on the rows ``held``.
 
     Args:
         fit: rows (N,) bool and a penalty to a model.
@@ -68,4 +77,6 @@ def best_linear(
         train: (N,) bool; every row by default.
     """
     train = np.ones(len(held), bool) if train is None else train
-    return fit(train, select(PENALTIES, lambda penalty: error(fit(train & ~held, penalty), held)))
+    insides = {penalty: fit(train & ~held, penalty) for penalty in PENALTIES}
+    penalty = select(PENALTIES, lambda option: error(insides[option], held))
+    return Chosen(fit(train, penalty), insides[penalty])

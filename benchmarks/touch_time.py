@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from touch_scores import SEEDS, Scored, best_linear, mean, select, share
 
+from forerun.data.episode import Recordings
 from forerun.evaluation.forecasts import LAGS_S, Forecasts, forecasts
 from forerun.evaluation.linear import Linear, logistic, ridge, scales
 from forerun.evaluation.stats import bootstrap_ratio
-from forerun.evaluation.touch_data import Grasp, trial_fold
+from forerun.evaluation.touch_data import Grasp, idle_taxels, trial_fold
 from forerun.evaluation.touch_data import icub as read_icub
 from forerun.evaluation.touch_data import screwdriving as read_screwdriving
 from forerun.evaluation.touch_nets import Recurrent, answers, taught
@@ -70,26 +71,34 @@ SENSES: dict[str, Callable[[Grasp], np.ndarray]] = {
     "tared taxels and joints": lambda g: np.concatenate([g.tared(), g.encoders], axis=1),
 }
 
+LEAK = "taxels nothing presses"
+"""If these name the object, the level of the sensors tells the session, and every object had its own."""
 
-def icub(recordings: Any) -> list[tuple[str, dict[str, Any], dict[str, Any], int]]:
+
+def icub(recordings: Recordings) -> list[tuple[str, dict[str, Any], dict[str, Any], int]]:
     """Names of objects and taxels of the next slice; each trial is tested once, by what learned from others."""
     grasps = read_icub(recordings)
     fold = trial_fold(grasps, FOLDS)
-    sets = {name: padded(grasps, sense) for name, sense in SENSES.items()}
+    idle = idle_taxels(grasps)
+    senses = {**SENSES, LEAK: lambda g: g.taxels[:, idle]}
+    sets = {name: padded(grasps, sense) for name, sense in senses.items()}
     labels = sets["joints"].labels
     named: dict[str, Scored] = {"majority": _named([_majority(sets["joints"], fold)], labels)}
     for name, data in sets.items():
         named[f"logistic, {name}"] = _named([_lines(data, fold)], labels)
     for name in ("taxels and joints", "tared taxels"):
         nets = _nets(sets[name], fold)
-        named[f"network, {name}"] = _named([_at_slices(logits, sets[name].real) for logits, _ in nets], labels)
+        named[f"network, {name}"] = _named(
+            [_at_slices(logits, sets[name].real) for logits, _ in nets], labels
+        )
         if name == "taxels and joints":
             next_slice = _next_slice(sets[name], fold, [after for _, after in nets])
     doubtful = read_icub(recordings, unreliable=True)
     whole = padded(doubtful, SENSES["taxels and joints"])
     eleven = _named([_lines(whole, trial_fold(doubtful, FOLDS))], whole.labels)
     metrics = {"object": named, "with full_coke": {"logistic": eleven}, "next slice": next_slice}
-    settings = {"folds": FOLDS, "slices": SLICES, "nets": GRASP_NETS, "left_out": "full_coke"}
+    settings: dict[str, Any] = {"folds": FOLDS, "slices": SLICES, "nets": GRASP_NETS, "left_out": "full_coke"}
+    settings["idle_taxels"] = int(idle.sum())
     return [("icub", metrics, settings, len(grasps))]
 
 
@@ -136,7 +145,7 @@ def _lines(data: Padded, fold: np.ndarray) -> np.ndarray:
         return float(cross_entropy(logits, torch.from_numpy(y[rows][data.real[rows]])))
 
     for k in range(FOLDS):
-        model = best_linear(fit, error, fold == (k + 1) % FOLDS, fold != k)
+        model = best_linear(fit, error, fold == (k + 1) % FOLDS, fold != k).model
         out[fold == k] = _at_slices(model(x[fold == k]), data.real[fold == k])
     return out
 
@@ -203,7 +212,7 @@ def _next_slice(data: Padded, fold: np.ndarray, changes: list[np.ndarray]) -> Sc
 
     for k in range(FOLDS):
         train, test = fold != k, fold == k
-        line[test] = best_linear(fit, error, fold == (k + 1) % FOLDS, train)(x[test])
+        line[test] = best_linear(fit, error, fold == (k + 1) % FOLDS, train).model(x[test])
         middle[test] = data.taxels[train][data.real[train]].mean(0)
     guesses = {
         "mean": [middle],
@@ -232,7 +241,7 @@ def _per_grasp(guess: np.ndarray, true: np.ndarray, asked: np.ndarray) -> np.nda
     return (square * asked).sum(1) / asked.sum(1)
 
 
-def screwdriving(recordings: Any) -> list[tuple[str, dict[str, Any], dict[str, Any], int]]:
+def screwdriving(recordings: Recordings) -> list[tuple[str, dict[str, Any], dict[str, Any], int]]:
     """The wrench ahead; three times the run up to a cut teaches and the part behind it tests."""
     run = read_screwdriving(recordings)
     wrench, tip = run.streams["wrench"], run.streams["tip"]
@@ -312,11 +321,8 @@ def _screw_line(known: Forecasts, new: Forecasts, held_from: float, channels: sl
         def error(model: Linear, rows: np.ndarray) -> float:
             return float(np.square((model(x[rows]) - y[rows]) / scale).mean())
 
-        model = best_linear(lambda rows, penalty: ridge(x[rows], y[rows], penalty), error, held)
-        inside = best_linear(
-            lambda rows, penalty: ridge(x[rows & ~held], y[rows & ~held], penalty), error, held
-        )
-        return error(inside, held), model
+        found = best_linear(lambda rows, penalty: ridge(x[rows], y[rows], penalty), error, held)
+        return error(found.inside, held), found.model
 
     fits = {anchor: fit(anchor) for anchor in (0.0, 1.0)}
     anchor = min(fits, key=lambda a: fits[a][0])

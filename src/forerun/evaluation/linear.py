@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-
-Fitted = TypeVar("Fitted")
 
 
 class Linear(NamedTuple):
@@ -57,10 +54,3 @@ def logistic(inputs: np.ndarray, labels: np.ndarray, num_classes: int, penalty: 
 
     optimizer.step(closure)  # type: ignore[arg-type]
     return Linear(mean, spread, weight.detach().numpy(), bias.detach().numpy())
-
-
-def chosen(
-    options: Sequence[float], fit: Callable[[float], Fitted], error: Callable[[Fitted], float]
-) -> float:
-    """The option whose fit has the least error on what was held out of fitting."""
-    return min(options, key=lambda option: error(fit(option)))

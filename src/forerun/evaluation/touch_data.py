@@ -75,9 +75,7 @@ def softfinger(recordings: Recordings) -> tuple[Rows, Rows]:
     """
     parts = {}
     for episode in recordings:
-        pose, wrench = (
-            episode.streams[f"observation.{k}"].read() for k in ("marker_displacement", "wrench")
-        )
+        pose, wrench = (episode.streams[f"observation.{k}"].read() for k in ("marker_displacement", "wrench"))
         if len(pose) != len(wrench):
             raise DataError(
                 f"the {episode.name} file of poses has {len(pose)} rows and that of wrenches {len(wrench)}; "
@@ -165,6 +163,14 @@ def screwdriving(recordings: Recordings) -> Episode:
         "tip": Stream(tip, seen.times_s, _float32(seen.read()[:, 2:])),
     }
     return Episode(whole.name, streams, whole.task, whole.success, whole.metadata)
+
+
+def idle_taxels(grasps: Sequence[Grasp], counts: float = 2.0) -> np.ndarray:
+    """(60,) bool: taxels that no grasp moves by more than so many counts, so that nothing ever presses them.
+
+    What they say of an object is what its session left in the sensors: a test for leaks, not a sense.
+    """
+    return np.max([np.abs(g.tared()).max(axis=0) for g in grasps], axis=0) <= counts
 
 
 def held_out(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
