@@ -8,8 +8,8 @@ biotac        will it slip, from electrodes before lifting; the authors' test fi
 icub          which object, as the hand closes, and what the taxels read next; split by trial
 screwdriving  wrench and torque 20, 100 and 500 ms ahead, on two jittery clocks; one run, split by time
 
-Penalties and networks are chosen on a part of the training rows, and networks have three seeds. Writes one JSON
-for each set (for each orientation of the hand in biotac). Takes a few minutes on one core.
+Penalties and networks are chosen on a part of the training rows, and networks have three seeds. Writes one
+JSON for each set (for each orientation of the hand in biotac). Takes a few minutes on one core.
 """
 
 from __future__ import annotations
@@ -83,19 +83,16 @@ class TouchReal:
 
 
 def softfinger(recordings: Recordings) -> list[Found]:
-    """Wrench from the pose of a marker, in the authors' test file and in held-out rows of the training file."""
+    """Wrench from a marker's pose, in the authors' test file and in held-out rows of the training file."""
     train, test = read_softfinger(recordings)
     held = held_out(train.groups, 0.1, 0)
+    inside = train.take(~held)
     metrics = {
         "official": _wrenches(train, test, held),
-        "within": _wrenches(train.take(~held), train.take(held), held[~held] | _tenth(~held)),
+        "within": _wrenches(inside, train.take(held), held_out(inside.groups, 0.1, 1)),
     }
     settings = {"held_out": "a tenth of the training rows", "widths": WIDTHS, "steps": 3000}
     return [("softfinger", metrics, settings, len(test))]
-
-
-def _tenth(kept: np.ndarray) -> np.ndarray:
-    return held_out(np.arange(int(kept.sum())), 0.1, 1)
 
 
 def _wrenches(train: Rows, test: Rows, held: np.ndarray) -> Scored:

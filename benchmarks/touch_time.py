@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ LEAK = "taxels nothing presses"
 
 
 def icub(recordings: Recordings) -> list[tuple[str, dict[str, Any], dict[str, Any], int]]:
-    """Names of objects and taxels of the next slice; each trial is tested once, by what learned from others."""
+    """Names of objects and the taxels to come; each trial is tested once, by what learned from others."""
     grasps = read_icub(recordings)
     fold = trial_fold(grasps, FOLDS)
     idle = idle_taxels(grasps)
@@ -132,7 +133,7 @@ def _history(data: Padded) -> np.ndarray:
 
 
 def _lines(data: Padded, fold: np.ndarray) -> np.ndarray:
-    """Logistic regression on the slices so far: answers (B, len(SLICES)) of the grasps in their test folds."""
+    """Logistic regression on the slices so far: answers (B, len(SLICES)) of every grasp, when tested."""
     x, classes = _history(data), int(data.labels.max()) + 1
     y = np.broadcast_to(data.labels[:, None], data.real.shape)
     out = np.zeros((len(fold), len(SLICES)), int)
@@ -250,7 +251,7 @@ def screwdriving(recordings: Recordings) -> list[tuple[str, dict[str, Any], dict
     cuts = [begin + share * (end - begin) for share in CUTS]
     cuts[-1] += 1.0  # the last sample is a target too
     guesses: list[list[dict[str, np.ndarray]]] = [[] for _ in asked]
-    for begin_s, end_s in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin_s, end_s in pairwise(cuts):
         for kept, found in zip(guesses, _foretold(asked, begin, begin_s, end_s), strict=True):
             kept.append(found)
     metrics, blocks = {}, 0
@@ -330,7 +331,7 @@ def _screw_line(known: Forecasts, new: Forecasts, held_from: float, channels: sl
 
 
 def _screw_nets(train: list[Forecasts], held_from: float, test: list[Forecasts]) -> list[np.ndarray]:
-    """One network for all horizons, since it is told the time to the target; guesses (seeds, M, 6) of each."""
+    """One network for all horizons, since it is told the time to the target; (seeds, M, 6) for each."""
     centre, spread = scales(np.concatenate([q.target for q in train]))
 
     def net(parts: list[Forecasts], option: tuple[int, float], seed: int) -> Any:

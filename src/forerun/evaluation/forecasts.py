@@ -33,8 +33,8 @@ class Forecasts:
     linear: np.ndarray
     """(M, C) the newest two samples, continued to the target's time."""
     sequence: np.ndarray
-    """(M, STEPS, C + 1 + K + 1) samples at hand as they came: values, seconds until the target, then the other
-    stream's newest value at that time and its age in seconds."""
+    """(M, STEPS, C + 1 + K + 1) samples at hand as they came: values, seconds until the target, then the
+    other stream's newest value at that time and its age in seconds."""
     lagged: np.ndarray
     """(M, len(LAGS_S) * (C + K)) both streams read causally at even lags before the question."""
 
@@ -60,8 +60,8 @@ def forecasts(sensor: Stream, other: Stream, horizon_s: float) -> Forecasts:
     kept = np.flatnonzero((newest >= STEPS - 1) & (asked_s >= begins_s))
     if not len(kept):
         raise DataError(
-            f"streams '{sensor.spec.name}' ({len(sensor)} samples) and '{other.spec.name}' ({len(other)}) leave "
-            f"no moment with {STEPS} samples and {LAGS_S[-1]:.2f} s of past, {horizon_s:g} s before another "
+            f"streams '{sensor.spec.name}' ({len(sensor)} samples) and '{other.spec.name}' ({len(other)}) "
+            f"leave no moment with {STEPS} samples and {LAGS_S[-1]:.2f} s of past, {horizon_s:g} s before another "
             "sample; record for longer, or choose a shorter horizon"
         )
     asked_s, newest, target_s = asked_s[kept], newest[kept], sensor.times_s[kept]

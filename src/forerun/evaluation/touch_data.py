@@ -68,7 +68,7 @@ def softfinger(recordings: Recordings) -> tuple[Rows, Rows]:
 
     The poses of the training file are standardised, by constants that were not published; those of the test
     file are not (its third and fifth column lie near 45 and 180, as millimetres and degrees would). So the
-    test poses are standardised by their own mean and spread: their inputs are looked at together, no target is.
+    test poses are standardised by their own mean and spread, which looks at all inputs but at no target.
 
     Raises:
         DataError: poses and wrenches do not pair up.

@@ -1,4 +1,4 @@
-"""Two small networks for touch recordings, and how they are taught: by the trainer that teaches everything."""
+"""Two small networks for touch recordings, taught by the trainer that teaches everything."""
 
 from __future__ import annotations
 
