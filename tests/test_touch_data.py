@@ -1,4 +1,4 @@
-"""Real touch: what the readers promise, that splits are clean, and that baselines find nothing where nothing is."""
+"""Real touch: units and clocks as promised, clean splits, and nothing found where there is nothing."""
 
 from __future__ import annotations
 

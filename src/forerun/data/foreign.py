@@ -160,7 +160,7 @@ def softfinger_pairs(path: Path) -> Content:
     splits = sorted(f.stem.removeprefix("internal_FT_") for f in path.glob("internal_FT_*.csv"))
     notes = [
         "rows are shuffled pairs, a map and no time series: row k is put at k seconds",
-        "the poses of the training file are standardised, by unpublished constants; those of the test are not",
+        "poses of the training file are standardised, by unpublished constants; those of the test are not",
     ]
     return {
         "streams": {k: v | {"time": "index"} for k, v in streams.items()},

@@ -61,8 +61,8 @@ def forecasts(sensor: Stream, other: Stream, horizon_s: float) -> Forecasts:
     if not len(kept):
         raise DataError(
             f"streams '{sensor.spec.name}' ({len(sensor)} samples) and '{other.spec.name}' ({len(other)}) "
-            f"leave no moment with {STEPS} samples and {LAGS_S[-1]:.2f} s of past, {horizon_s:g} s before another "
-            "sample; record for longer, or choose a shorter horizon"
+            f"leave no moment with {STEPS} samples and {LAGS_S[-1]:.2f} s of past, {horizon_s:g} s before "
+            "another sample; record for longer, or choose a shorter horizon"
         )
     asked_s, newest, target_s = asked_s[kept], newest[kept], sensor.times_s[kept]
     values = sensor.read().astype(np.float64)

@@ -24,6 +24,9 @@ Score = Callable[[Tensor, Batch], Tensor]
 class Standardised(nn.Module):
     """Inputs by the mean and spread of the training rows (..., F), kept with the weights."""
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, inputs: np.ndarray) -> None:
         super().__init__()
         mean, spread = scales(inputs.reshape(-1, inputs.shape[-1]))
