@@ -106,7 +106,7 @@ GRASP = (
 )
 NEXT_SLICE = (
     Column(head="squared error, over copy-last", metric="next slice/{part}/over_copy", form="{:.2f}"),
-    Column(head="squared error (counts)", metric="next slice/{part}/squared_error", form="{:.2f}"),
+    Column(head="squared error (counts squared)", metric="next slice/{part}/squared_error", form="{:.2f}"),
     Column(head="grasps", metric="n"),
 )
 SCREW = (

@@ -271,3 +271,11 @@ def test_a_recurrent_network_looks_only_backwards() -> None:
     net, later = Recurrent(x, 2, width=4).eval(), x.copy()
     later[:, 4:] += 1
     assert np.array_equal(answers(net, x)[:, :4], answers(net, later)[:, :4])
+
+
+def test_the_seeds_inside_one_result_stand_beside_its_interval(bench: types.ModuleType) -> None:
+    table, rows = importlib.import_module("table"), importlib.import_module("rows")
+    result = types.SimpleNamespace(n=40, metrics={"ridge": bench.mean(np.array([[0.5] * 4, [0.7] * 4]))})
+    column = rows.Column(head="error", metric="{part}", form="{:.2f}")
+    shown = table.cell(column, rows.Row(label="", result="", part="ridge"), [result])
+    assert shown == "0.60 (0.60; seeds 0.50 to 0.70)"

@@ -114,7 +114,7 @@ class Grasp:
 
     thing: str
     trial: int
-    """1 to 16; one object's trials follow each other in one session."""
+    """1 to 16, in the order of recording."""
     taxels: np.ndarray
     """(T, 60) float32, 255 minus the stored counts: more is more pressure."""
     encoders: np.ndarray
@@ -168,7 +168,7 @@ def screwdriving(recordings: Recordings) -> Episode:
 def idle_taxels(grasps: Sequence[Grasp], counts: float = 2.0) -> np.ndarray:
     """(60,) bool: taxels that no grasp moves by more than so many counts, so that nothing ever presses them.
 
-    What they say of an object is what its session left in the sensors: a test for leaks, not a sense.
+    What they say of an object is most likely what its session left in them: a test for leaks, not a sense.
     """
     return np.max([np.abs(g.tared()).max(axis=0) for g in grasps], axis=0) <= counts
 
