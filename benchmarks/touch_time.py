@@ -73,7 +73,7 @@ SENSES: dict[str, Callable[[Grasp], np.ndarray]] = {
 }
 
 LEAK = "taxels nothing presses"
-"""If these name the object, something else than pressing does: most likely the session, one for each object."""
+"""If these name the object, something else than pressing does: most likely the session of each object."""
 
 
 def icub(recordings: Recordings) -> list[tuple[str, dict[str, Any], dict[str, Any], int]]:

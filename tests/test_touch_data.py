@@ -73,6 +73,14 @@ def test_the_test_poses_mean_the_same_as_the_training_poses(shared_data: Path) -
     assert (np.square(off).mean(0) < 0.25 * test.targets.var(0)).all()
 
 
+def test_the_stored_test_poses_do_not_mean_the_same(shared_data: Path) -> None:
+    recordings = real(shared_data, SOFTFINGER)
+    train, test = softfinger(recordings)
+    stored = {e.name: e for e in recordings}["test"].streams["observation.marker_displacement"].read()
+    off = ridge(train.inputs, train.targets, 1e-3)(stored) - test.targets
+    assert (np.square(off).mean(0) > test.targets.var(0)).all()
+
+
 @pytest.mark.parametrize("palm", PALMS)
 def test_biotac_tests_on_objects_that_training_never_held(shared_data: Path, palm: str) -> None:
     train, test = biotac(real(shared_data, BIOTAC), palm)
@@ -118,6 +126,7 @@ def test_screwdriving_keeps_two_clocks_and_only_pixels_of_the_tip(shared_data: P
     assert np.allclose([gaps.min(), np.median(gaps), gaps.max()], [0.018, 0.021, 0.153], atol=5e-4)
     assert tip.times_s[0] == 0
     assert wrench.times_s[0] == pytest.approx(0.659)
+    assert (gaps > 0.02).mean() > 0.5  # "newest at t + 20 ms" would mostly be the sample already at hand
     assert tip.read().min() > 300  # no radius and no angle
 
 
