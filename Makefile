@@ -35,6 +35,7 @@ bench: $(DEV)
 	$(BIN)/python benchmarks/representation.py
 	@if [ -d $(ROBOT) ]; then $(BIN)/python benchmarks/real_robot.py --data $(ROBOT); else \
 	  echo "The real robot is left out: its recordings are not in $(ROBOT)."; fi
+	$(BIN)/python benchmarks/touch_real.py
 	$(BIN)/python benchmarks/table.py
 
 $(DEMO): pyproject.toml | $(BIN)/pip

@@ -80,6 +80,44 @@ PLANNERS = (
     Column(head="trials", metric="n"),
     Column(head="a decision", metric="{part}/ms_per_decision", form="{:.0f} ms"),
 )
+WRENCH = (
+    Column(head="error of force (N)", metric="official/{part}/force", form="{:.2f}"),
+    Column(head="error of torque (N m)", metric="official/{part}/torque", form="{:.3f}"),
+    Column(head="force, held-out rows of the training file", metric="within/{part}/force", form="{:.2f}"),
+    Column(head="test rows", metric="n"),
+)
+SLIP = (
+    Column(head="right", metric="{part}/accuracy", form="percent"),
+    Column(head="interval over objects", metric="{part}/by_object", form="{:.2f}"),
+    Column(
+        head="held-out objects of the training file",
+        metric="{part}/held_out_objects_of_training_file",
+        form="{:.2f}",
+    ),
+    Column(head="grasps", metric="n"),
+)
+GRASP = (
+    *(
+        Column(head=f"after {k} slice{'s' * (k > 1)}", metric=f"object/{{part}}/after {k}", form="percent")
+        for k in (1, 2, 4, 8)
+    ),
+    Column(head="closed", metric="object/{part}/closed", form="percent"),
+    Column(head="grasps", metric="n"),
+)
+NEXT_SLICE = (
+    Column(head="squared error, over copy-last", metric="next slice/{part}/over_copy", form="{:.2f}"),
+    Column(head="squared error (counts squared)", metric="next slice/{part}/squared_error", form="{:.2f}"),
+    Column(head="grasps", metric="n"),
+)
+SCREW = (
+    *(
+        Column(head=f"{what}, {ms} ms ahead", metric=f"{{part}}/{ms} ms/{key}", form=form)
+        for what, key, form in (("force (N)", "force", "{:.2f}"), ("torque (N m)", "torque", "{:.3f}"))
+        for ms in (20, 100, 500)
+    ),
+    Column(head="blocks of a second", metric="n"),
+)
+SERIES = ("mean", "copy-last", "linear extrapolation", "ridge")
 TABLES = {
     "success": Table(
         lead="goals reached",
@@ -140,6 +178,54 @@ TABLES = {
                 ("and SIGReg, inverse dynamics", "sigreg-inverse"),
                 ("and all three, as in training", "all"),
             )
+        ],
+    ),
+    "touch-wrench": Table(
+        lead="soft finger: wrench from its deformation",
+        columns=WRENCH,
+        rows=[
+            Row(label=part, result="touch-real-softfinger", part=part)
+            for part in ("mean", "ridge", "network")
+        ],
+    ),
+    "touch-slip": Table(
+        lead="BioTac: will it slip, objects not seen before",
+        columns=SLIP,
+        rows=[
+            Row(label=f"palm {palm}: {part}", result=f"touch-real-biotac-{palm}", part=part)
+            for palm in ("down", "side")
+            for part in ("majority", "logistic", "network", "logistic, levelled", "network, levelled")
+        ],
+    ),
+    "touch-grasp": Table(
+        lead="iCub: which object, of ten",
+        columns=GRASP,
+        rows=[
+            Row(label=part, result="touch-real-icub", part=part)
+            for part in (  # as touch_time.py names them
+                "majority",
+                "logistic, taxels and joints",
+                "network, taxels and joints",
+                "logistic, joints",
+                "logistic, taxels",
+                "logistic, taxels nothing presses",
+                "logistic, tared taxels",
+                "network, tared taxels",
+                "logistic, tared taxels and joints",
+            )
+        ],
+    ),
+    "touch-next": Table(
+        lead="iCub: what the taxels read next",
+        columns=NEXT_SLICE,
+        rows=[Row(label=part, result="touch-real-icub", part=part) for part in (*SERIES, "network")],
+    ),
+    "touch-screw": Table(
+        lead="screwdriving: the wrench to come",
+        columns=SCREW,
+        rows=[
+            Row(label=part, result="touch-real-screwdriving", part=part)
+            for part in (*SERIES, "ridge without camera", "network")
         ],
     ),
     "planners": Table(

@@ -139,6 +139,8 @@ def cell(column: Column, row: Row, results: Sequence[Result]) -> str:
     interval = pooled(pairs) if column.form == "percent" else values[0] if len(values) == 1 else None
     estimate = interval["estimate"] if isinstance(interval, dict) else sum(means) / len(means)
     notes = [span(column.form, interval["low"], interval["high"])] if isinstance(interval, dict) else []
+    if len(values) == 1 and isinstance(values[0], dict) and "seeds" in values[0]:  # of one result
+        notes.append("seeds " + span(column.form, min(values[0]["seeds"]), max(values[0]["seeds"])))
     if len(values) > 1:
         alike = written(column.form, min(means)) == written(column.form, max(means))
         notes.append(("each seed " if alike else "seeds ") + span(column.form, min(means), max(means)))

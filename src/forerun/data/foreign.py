@@ -158,7 +158,10 @@ def softfinger_pairs(path: Path) -> Content:
         "observation.wrench": {"file": "internal_FT_{name}.csv", "names": wrench, "unit": "N, N m"},
     }
     splits = sorted(f.stem.removeprefix("internal_FT_") for f in path.glob("internal_FT_*.csv"))
-    notes = ["rows are shuffled pairs, a map and no time series: row k is put at k seconds"]
+    notes = [
+        "rows are shuffled pairs, a map and no time series: row k is put at k seconds",
+        "poses of the training file are standardised, by unpublished constants; those of the test are not",
+    ]
     return {
         "streams": {k: v | {"time": "index"} for k, v in streams.items()},
         "episodes": [{"name": name, "metadata": {"split": name}} for name in splits],
@@ -186,7 +189,10 @@ def screwdriving(path: Path) -> Content:
         for name, (columns, unit) in arm.items()
     }
     streams["observation.tip"] = clock | {"file": "observation_data.csv", "columns": ["X", "Y", "Z", "v"]}
-    note = "the header of observation_data.csv does not fit its last columns: take the tip as unlabelled"
+    note = (
+        "the header of observation_data.csv does not fit: its last two columns are pixels, the first two the "
+        "same points as radius and angle about the mean of the whole run, which a forecast must not see"
+    )
     return {"streams": streams, "episodes": [{"name": "run"}], "notes": [note]}
 
 
