@@ -11,10 +11,12 @@ import ctypes.util
 import gc
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 PRIORITY = 80
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,34 @@ def _lock_memory() -> bool:
         return libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0
     except (OSError, AttributeError):
         return False
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Processes spawned inside give linear algebra one thread: a pool would take cores from other tiers."""
+    before = {name: os.environ.get(name) for name in _BLAS}
+    os.environ.update(dict.fromkeys(_BLAS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def fifo_permitted() -> bool:
+    """Whether `prepare` will be granted SCHED_FIFO; this process keeps the scheduling it has."""
+    if not hasattr(os, "sched_setscheduler"):
+        return False
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    except OSError:
+        return False
+    os.sched_setscheduler(0, policy, param)
+    return True
 
 
 class Pacer:
