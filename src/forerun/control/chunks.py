@@ -35,7 +35,7 @@ class Mode(IntEnum):
 def mode_at(now_s: float, ends_s: np.ndarray) -> np.ndarray:
     """The mode (B,) of chunks that end at ``ends_s`` (B,)."""
     late = now_s - np.asarray(ends_s)
-    return np.where(late < -1e-9, Mode.FOLLOW, np.where(late < HOLD_S, Mode.HOLD, Mode.BACK_OFF))
+    return np.where(late < -1e-9, Mode.FOLLOW, np.where(late < HOLD_S - 1e-9, Mode.HOLD, Mode.BACK_OFF))
 
 
 def handover(before: np.ndarray, wanted: np.ndarray, since_s: np.ndarray | float) -> np.ndarray:
