@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-PRIORITY = 80
+PRIORITY, BEAT_PRIORITY = 80, 40
+"""Of the fast tier, and of what must not seem dead to it: short work that a busy core would put aside."""
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -43,12 +44,18 @@ def prepare(fifo: bool = True) -> Granted:
     gc.collect()
     gc.freeze()
     gc.disable()
-    granted = False
-    if fifo and hasattr(os, "sched_setscheduler"):
-        with contextlib.suppress(PermissionError, OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-            granted = True
-    return Granted(fifo=granted, locked=_lock_memory())
+    return Granted(fifo=fifo and ask_fifo(PRIORITY), locked=_lock_memory())
+
+
+def ask_fifo(priority: int) -> bool:
+    """Put the calling thread before all ordinary ones; whether that was granted."""
+    if not hasattr(os, "sched_setscheduler"):
+        return False
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError:
+        return False
+    return True
 
 
 def _lock_memory() -> bool:
@@ -79,12 +86,10 @@ def fifo_permitted() -> bool:
     if not hasattr(os, "sched_setscheduler"):
         return False
     policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-    except OSError:
-        return False
-    os.sched_setscheduler(0, policy, param)
-    return True
+    granted = ask_fifo(PRIORITY)
+    if granted:
+        os.sched_setscheduler(0, policy, param)
+    return granted
 
 
 class Pacer:

@@ -27,7 +27,7 @@ import numpy as np
 
 from forerun.control.chunks import CONTROL_HZ, HOLD_S, STEPS, Lateness, Mode, handover, mode_at
 from forerun.control.gru import NumpyStudent
-from forerun.control.realtime import Granted, Pacer, one_blas_thread, prepare
+from forerun.control.realtime import BEAT_PRIORITY, Granted, Pacer, ask_fifo, one_blas_thread, prepare
 from forerun.control.robot import SimulatedRobot
 from forerun.control.senses import Felt, fast_features
 from forerun.control.shared import Block
@@ -109,7 +109,7 @@ def run_wall_clock(plan: Plan, estop: Callable[[], None] | None = None) -> Repor
             "policy": spawn.Process(target=_policy, args=(plan, names), daemon=True),
             "fast": spawn.Process(target=_fast, args=(plan, names, str(log)), daemon=True),
         }
-        hogs = [spawn.Process(target=_hog, daemon=True) for _ in range(_others() if plan.busy else 0)]
+        hogs = [spawn.Process(target=hog, daemon=True) for _ in range(_others() if plan.busy else 0)]
         try:
             with one_blas_thread():
                 for job in (*jobs.values(), *hogs):
@@ -177,7 +177,7 @@ def _planner(plan: Plan, names: Mapping[str, tuple[int, str]]) -> None:
     """Plans ahead from the robot's time, as late as asked; a thread beats for it meanwhile."""
     blocks, worlds = _open(names), make_worlds(plan.task)
     worlds.reset([plan.seed])
-    threading.Thread(target=_beat, args=(blocks["beat planner"],), daemon=True).start()
+    threading.Thread(target=_beat, args=(blocks["beat planner"], plan.fifo), daemon=True).start()
     while np.isinf(blocks["go"].age_s()):
         time.sleep(BEAT_S)
     rng, began, pacer = np.random.default_rng(plan.lateness.seed), time.monotonic(), None
@@ -192,7 +192,9 @@ def _planner(plan: Plan, names: Mapping[str, tuple[int, str]]) -> None:
         pacer.wait()
 
 
-def _beat(block: Block) -> None:
+def _beat(block: Block, fifo: bool) -> None:
+    if fifo:
+        ask_fifo(BEAT_PRIORITY)  # this thread alone: a search may take its time
     while True:
         block.write(1.0)
         time.sleep(BEAT_S)
@@ -201,6 +203,8 @@ def _beat(block: Block) -> None:
 def _policy(plan: Plan, names: Mapping[str, tuple[int, str]]) -> None:
     """Follows the chunk at 50 Hz, or holds, or backs off."""
     blocks, worlds = _open(names), make_worlds(plan.task)
+    if plan.fifo:
+        ask_fifo(BEAT_PRIORITY)
     _wait_for_go(blocks, "beat policy")
     last, pacer = worlds.nominal(), Pacer(10**9 // CONTROL_HZ)
     before, taken_s, newest = last, -np.inf, 0
@@ -314,7 +318,7 @@ class _FastLoop:
         return int(Mode.FOLLOW)
 
 
-def _hog() -> None:
+def hog() -> None:
     """Work without end, as a neighbour would."""
     numbers = np.random.default_rng(0).standard_normal((200, 200))
     while True:
