@@ -3,7 +3,7 @@
     python benchmarks/realtime.py --part fifo        # 1 kHz, other cores busy; beside it an idle loop
     python benchmarks/realtime.py --part ordinary    # the same without SCHED_FIFO
     python benchmarks/realtime.py --part age         # how old touch is at the command, in both executors
-    python benchmarks/realtime.py --part kills       # planner and policy killed in contact, twenty times each
+    python benchmarks/realtime.py --part kills       # --tier planner or policy killed in contact, 20 times
 
 The bare loop sleeps and wakes as the fast tier does and computes nothing: what it misses, the host takes, and
 no code can give back. Writes one JSON per part; what is over a bar is written all the same, and says so.
@@ -26,7 +26,16 @@ from forerun.cli.tiers import packaged_reflex, tiers_table, virtual_run
 from forerun.control.chunks import HOLD_S, Lateness, Mode
 from forerun.control.realtime import Pacer, prepare
 from forerun.control.student import read_student
-from forerun.control.wallclock import Plan, Report, TierName, hog, hold_after_kill_s, run_wall_clock, summary
+from forerun.control.wallclock import (
+    Plan,
+    Report,
+    TierName,
+    hog,
+    hold_after_kill_s,
+    run_wall_clock,
+    stopped_after_s,
+    summary,
+)
 from forerun.evaluation.results import write_result
 from forerun.tasks.touch import laws
 
@@ -44,8 +53,9 @@ class Realtime:
     part: Literal["fifo", "ordinary", "age", "kills"]
     seconds: float = 60.0
     """Of each loop."""
+    tier: Literal["planner", "policy"] = "planner"
+    """Which one is killed."""
     kills: int = 20
-    """Of each tier."""
     seed: int = 0
 
     def __call__(self) -> None:
@@ -61,18 +71,22 @@ class Realtime:
             "hz": 1000,
             "learned_residual": weights is not None,
         }
-        n = found["attempts"] if self.part == "kills" else round(1000 * self.seconds)
-        write_result(f"realtime-{self.part}", found, settings=settings, seed=self.seed, n=n)
+        n = self.kills if self.part == "kills" else round(1000 * self.seconds)
+        name = f"{self.part}-{self.tier}" if self.part == "kills" else self.part
+        write_result(f"realtime-{name}", found, settings=settings, seed=self.seed, n=n)
 
     def _rate(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
         fifo = self.part == "fifo"
         bare = bare_loop(self.seconds / 2, fifo)
         plan = Plan(task=TASK, seconds=self.seconds, fifo=fifo, busy=True, weights=weights, seed=self.seed)
-        found = summary(run_wall_clock(plan))
+        report = run_wall_clock(plan)
+        if report.estop_ns is not None:
+            return {"watchdog_stopped_after_s": stopped_after_s(report), "bare_loop": bare}
+        found = summary(report)
         return {**found, "bare_loop": bare, "bars": bars(found)}
 
     def _ages(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
-        plan = Plan(task=TASK, seconds=self.seconds / 2, busy=True, weights=weights, seed=self.seed)
+        plan = Plan(task=TASK, seconds=self.seconds, busy=True, weights=weights, seed=self.seed)
         ages = {
             "virtual": virtual_run(TASK, Lateness(), weights, range(10))["touch_age_ms"],
             "wall_clock": summary(run_wall_clock(plan))["touch_age_ms"],
@@ -80,12 +94,8 @@ class Realtime:
         return {**ages, "met": {name: age["p99"] <= AGE_BAR_MS for name, age in ages.items()}}
 
     def _kills(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
-        rng, tiers = np.random.default_rng(self.seed), ("planner", "policy")
-        found: dict[str, Any] = {"attempts": len(tiers) * self.kills}
-        for tier in tiers:
-            reports = [self._killed(tier, at, weights) for at in rng.uniform(*IN_CONTACT_S, self.kills)]
-            found[tier] = after_kills(reports)
-        return found
+        times = np.random.default_rng(self.seed).uniform(*IN_CONTACT_S, self.kills)
+        return after_kills([self._killed(self.tier, at, weights) for at in times])
 
     def _killed(self, tier: TierName, at_s: float, weights: dict[str, np.ndarray] | None) -> Report:
         seconds = IN_CONTACT_S[1] + HOLD_S

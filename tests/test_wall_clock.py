@@ -11,7 +11,15 @@ import pytest
 from forerun.cli.main import main
 from forerun.control.chunks import Lateness, Mode
 from forerun.control.realtime import Pacer, fifo_permitted, one_blas_thread
-from forerun.control.wallclock import DeadTierError, Plan, Report, hold_after_kill_s, run_wall_clock, summary
+from forerun.control.wallclock import (
+    DeadTierError,
+    Plan,
+    Report,
+    hold_after_kill_s,
+    run_wall_clock,
+    stopped_after_s,
+    summary,
+)
 
 pytest.importorskip("mujoco")
 LIFT = "forerun/LiftFragile-v0"
@@ -76,6 +84,7 @@ def test_when_the_fast_tier_is_killed_the_watchdog_stops_the_robot() -> None:
     assert report.killed_ns is not None
     assert report.estop_ns is not None
     assert (report.estop_ns - report.killed_ns) * 1e-9 < 0.2
+    assert 0.4 <= stopped_after_s(report) < 1
     with pytest.raises(DeadTierError, match="watchdog has stopped the robot"):
         summary(report)
 

@@ -10,6 +10,7 @@ import ctypes
 import ctypes.util
 import gc
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 PRIORITY, BEAT_PRIORITY = 80, 40
 """Of the fast tier, and of what must not seem dead to it: short work that a busy core would put aside."""
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_PR_SET_PDEATHSIG = 1
 _BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -31,7 +33,11 @@ class Granted:
 
     def words(self) -> str:
         """For reports."""
-        fifo = f"SCHED_FIFO {PRIORITY}" if self.fifo else "ordinary scheduling (no right to SCHED_FIFO)"
+        fifo = (
+            f"SCHED_FIFO {PRIORITY}"
+            if self.fifo
+            else "ordinary scheduling (SCHED_FIFO refused, or not asked for)"
+        )
         return f"{fifo}, memory {'locked' if self.locked else 'not locked'}"
 
 
@@ -64,6 +70,12 @@ def _lock_memory() -> bool:
         return libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0
     except (OSError, AttributeError):
         return False
+
+
+def end_with_parent() -> None:
+    """Linux kills this process when its parent ends, however that ends; elsewhere nothing happens."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(ctypes.util.find_library("c")).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 @contextlib.contextmanager

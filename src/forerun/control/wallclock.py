@@ -27,7 +27,15 @@ import numpy as np
 
 from forerun.control.chunks import CONTROL_HZ, HOLD_S, STEPS, Lateness, Mode, handover, mode_at
 from forerun.control.gru import NumpyStudent
-from forerun.control.realtime import BEAT_PRIORITY, Granted, Pacer, ask_fifo, one_blas_thread, prepare
+from forerun.control.realtime import (
+    BEAT_PRIORITY,
+    Granted,
+    Pacer,
+    ask_fifo,
+    end_with_parent,
+    one_blas_thread,
+    prepare,
+)
 from forerun.control.robot import SimulatedRobot
 from forerun.control.senses import Felt, fast_features
 from forerun.control.shared import Block
@@ -77,6 +85,8 @@ class Report:
     killed_ns: int | None = None
     estop_ns: int | None = None
     """When the watchdog stopped the robot because the fast tier was dead."""
+    began: float = 0.0
+    """Monotonic seconds of the start."""
     columns: tuple[str, ...] = field(default=_COLUMNS)
 
     def column(self, name: str) -> np.ndarray:
@@ -99,6 +109,7 @@ def run_wall_clock(plan: Plan, estop: Callable[[], None] | None = None) -> Repor
         "felt": Block(2),
         **{f"beat {tier}": Block(1) for tier in ("planner", "policy", "fast")},
         "go": Block(1),
+        "done": Block(1),
     }
     names = {key: (block.size, block.name) for key, block in blocks.items()}
     spawn = multiprocessing.get_context("spawn")
@@ -137,7 +148,8 @@ def _supervise(
         if plan.kill is not None and killed is None and time.monotonic() - began >= plan.kill[1]:
             os.kill(jobs[plan.kill[0]].pid or 0, signal.SIGKILL)
             killed = time.monotonic_ns()
-        if (blocks["beat fast"].age_s() > DEAD_S or not jobs["fast"].is_alive()) and not log.exists():
+        silent = blocks["beat fast"].age_s() > DEAD_S and not blocks["done"].read().stamp_ns
+        if (silent or not jobs["fast"].is_alive()) and not log.exists():
             stopped = time.monotonic_ns()
             if estop is not None:
                 estop()
@@ -145,10 +157,10 @@ def _supervise(
         time.sleep(0.002)
     jobs["fast"].join(timeout=5)
     if not log.exists():
-        return Report(plan, Granted(False, False), 0, np.zeros((0, len(_COLUMNS))), killed, stopped)
+        return Report(plan, Granted(False, False), 0, np.zeros((0, len(_COLUMNS))), killed, stopped, began)
     with np.load(log) as saved:
         granted = Granted(bool(saved["fifo"]), bool(saved["locked"]))
-        return Report(plan, granted, int(saved["missed"]), saved["ticks"], killed)
+        return Report(plan, granted, int(saved["missed"]), saved["ticks"], killed, began=began)
 
 
 def _wait_for_all(blocks: dict[str, Block], jobs: dict[str, BaseProcess]) -> None:
@@ -175,6 +187,7 @@ def _wait_for_go(blocks: dict[str, Block], beat: str) -> None:
 
 def _planner(plan: Plan, names: Mapping[str, tuple[int, str]]) -> None:
     """Plans ahead from the robot's time, as late as asked; a thread beats for it meanwhile."""
+    end_with_parent()
     blocks, worlds = _open(names), make_worlds(plan.task)
     worlds.reset([plan.seed])
     threading.Thread(target=_beat, args=(blocks["beat planner"], plan.fifo), daemon=True).start()
@@ -202,6 +215,7 @@ def _beat(block: Block, fifo: bool) -> None:
 
 def _policy(plan: Plan, names: Mapping[str, tuple[int, str]]) -> None:
     """Follows the chunk at 50 Hz, or holds, or backs off."""
+    end_with_parent()
     blocks, worlds = _open(names), make_worlds(plan.task)
     if plan.fifo:
         ask_fifo(BEAT_PRIORITY)
@@ -241,6 +255,7 @@ def _fast(plan: Plan, names: Mapping[str, tuple[int, str]], log: str) -> None:
     for row in ticks:
         row[0] = pacer.wait()
         loop.tick(row)
+    blocks["done"].write(1.0)  # writing the notes takes longer than a tier may be silent
     part = log + ".part.npz"
     np.savez(part, ticks=ticks, missed=pacer.missed, fifo=granted.fifo, locked=granted.locked)
     os.replace(part, log)
@@ -319,7 +334,8 @@ class _FastLoop:
 
 
 def hog() -> None:
-    """Work without end, as a neighbour would."""
+    """Work until the parent ends, as a neighbour would."""
+    end_with_parent()
     numbers = np.random.default_rng(0).standard_normal((200, 200))
     while True:
         numbers = np.tanh(numbers @ numbers.T / 200)
@@ -337,8 +353,9 @@ def summary(report: Report) -> dict[str, Any]:
     """
     if not len(report.ticks):
         raise DeadTierError(
-            f"the fast tier died within {report.plan.seconds:g} s and left no figures; expected it to run to "
-            "the end. The watchdog has stopped the robot: see why the process ended, then run again"
+            f"the fast tier was dead, or silent for {1000 * DEAD_S:g} ms, {stopped_after_s(report):.2f} s "
+            f"after the start; expected it to run for {report.plan.seconds:g} s. The watchdog has stopped "
+            "the robot. Without SCHED_FIFO a busy computer may cause it: allow it (rtprio), or use a quieter one"
         )
     late, compute = report.column("late_ns") / 1000, report.column("compute_ns") / 1000
     wall = report.column("wall_ns")
@@ -354,6 +371,11 @@ def summary(report: Report) -> dict[str, Any]:
         "force_n_max": float(report.column("force_n").max()),
         "modes": {mode.name: int((report.column("mode") == mode).sum()) for mode in Mode},
     }
+
+
+def stopped_after_s(report: Report) -> float:
+    """Seconds from the start until the watchdog stopped the robot; infinite if it never did."""
+    return np.inf if report.estop_ns is None else report.estop_ns * 1e-9 - report.began
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float]:
