@@ -355,7 +355,7 @@ def summary(report: Report) -> dict[str, Any]:
         raise DeadTierError(
             f"the fast tier was dead, or silent for {1000 * DEAD_S:g} ms, {stopped_after_s(report):.2f} s "
             f"after the start; expected it to run for {report.plan.seconds:g} s. The watchdog has stopped "
-            "the robot. Without SCHED_FIFO a busy computer may cause it: allow it (rtprio), or use a quieter one"
+            "the robot. Without SCHED_FIFO a busy computer may cause it: allow it (rtprio), or quiet it"
         )
     late, compute = report.column("late_ns") / 1000, report.column("compute_ns") / 1000
     wall = report.column("wall_ns")
