@@ -13,9 +13,10 @@ from forerun.control.senses import Felt, Senses
 from forerun.control.shared import Block, TornReadError
 from forerun.control.student import Student, Tiers, run
 from forerun.control.surprise import Surprise
+from forerun.tasks.scene import load_mujoco
 from forerun.tasks.touch import TouchWorlds, laws, make_worlds
 
-pytest.importorskip("mujoco")
+load_mujoco()  # not by importorskip: forerun chooses how to draw before mujoco is imported
 LIFT = "forerun/LiftFragile-v0"
 CHUNK_S = STEPS / 50
 

@@ -20,8 +20,9 @@ from forerun.control.wallclock import (
     stopped_after_s,
     summary,
 )
+from forerun.tasks.scene import load_mujoco
 
-pytest.importorskip("mujoco")
+load_mujoco()  # not by importorskip: forerun chooses how to draw before mujoco is imported
 LIFT = "forerun/LiftFragile-v0"
 
 
