@@ -1,19 +1,21 @@
-"""``forerun control --tiers``: planner, policy and fast tier at rates of their own, and how punctual they are."""
+"""``forerun control --tiers``: planner, policy and fast tier at their own rates, and their punctuality."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 from forerun.cli.options import MaybePath
 from forerun.control.chunks import Chunks, Lateness, Mode
+from forerun.control.realtime import fifo_permitted
 from forerun.control.senses import Senses
 from forerun.control.student import Student, Tiers, read_student, run
 from forerun.control.wallclock import Plan, run_wall_clock, summary
@@ -27,10 +29,11 @@ from forerun.types import ConfigError
 class ControlTiers:
     """Run a contact task with planner (5 Hz), policy (50 Hz) and fast tier (500-1000 Hz).
 
-    In virtual time, the default, every tier ticks on simulated time and the planner is as late as you say: the
-    table says how often the task succeeds, how often the robot had to hold or back off, and how old touch was
-    when a command was sent. With --wall-clock the tiers are processes and time is real: the table says how
-    punctual the fast tier was on this computer. Scores come from the first, claims about timing from the second.
+    In virtual time, the default, every tier ticks on simulated time and the planner is as late as you say:
+    the table says how often the task succeeds, how often the robot had to hold or back off, and how old touch
+    was when a command was sent. With --wall-clock the tiers are processes and time is real: the table says
+    how punctual the fast tier was on this computer. Scores come from the first, claims about timing from the
+    second.
 
     Examples: forerun control --tiers --planner-delay-ms 300
               forerun control --tiers --wall-clock --busy --seconds 60
@@ -54,8 +57,10 @@ class ControlTiers:
     """Real time instead of virtual time."""
     seconds: float = 10.0
     """Of real time."""
-    hz: Literal[500, 1000] = 1000
-    """Of the fast tier in real time."""
+    hz: Annotated[Literal[500, 1000] | None, tyro.conf.arg(metavar="{500,1000}", help_behavior_hint="")] = (
+        None
+    )
+    """Of the fast tier in real time; by default 1000 where SCHED_FIFO is granted, 500 where it is not."""
     fifo: bool = True
     """Ask the operating system for SCHED_FIFO; where it is refused, the table says so."""
     busy: bool = False
@@ -72,8 +77,8 @@ class ControlTiers:
             )
         if self.trials < 1 or self.seed < 0 or not 0 < self.seconds <= 3600:
             raise ConfigError(
-                f"--trials {self.trials}, --seed {self.seed}, --seconds {self.seconds:g}: expected at least 1, "
-                "at least 0, and up to an hour"
+                f"--trials {self.trials}, --seed {self.seed}, --seconds {self.seconds:g}: expected at least "
+                "1, at least 0, and up to an hour"
             )
         if min(self.planner_delay_ms, self.planner_jitter_ms, self.planner_outage_s) < 0:
             raise ConfigError("a planner cannot be early: give delay, jitter and outage of zero or more")
@@ -103,24 +108,27 @@ class ControlTiers:
         return None if path is None else read_student(path, knobs, self.task)
 
     def _in_virtual_time(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
-        outages = ((0.5, 0.5 + self.planner_outage_s),) if self.planner_outage_s else ()
-        lateness = Lateness(
+        return virtual_run(self.task, self._lateness, weights, range(self.seed, self.seed + self.trials))
+
+    @property
+    def _lateness(self) -> Lateness:
+        """The same in either executor."""
+        return Lateness(
             delay_s=self.planner_delay_ms / 1000,
             jitter_s=self.planner_jitter_ms / 1000,
-            outages=outages,
+            outages=((0.5, 0.5 + self.planner_outage_s),) if self.planner_outage_s else (),
             seed=self.seed,
         )
-        return virtual_run(self.task, lateness, weights, range(self.seed, self.seed + self.trials))
 
     def _in_real_time(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
         plan = Plan(
             task=self.task,
             seconds=self.seconds,
-            hz=self.hz,
+            hz=self.hz or (1000 if self.fifo and fifo_permitted() else 500),
             fifo=self.fifo,
             seed=self.seed,
             weights=weights,
-            planner_delay_s=self.planner_delay_ms / 1000,
+            lateness=self._lateness,
             busy=self.busy,
         )
         return summary(run_wall_clock(plan))
@@ -161,7 +169,7 @@ def virtual_run(
 
 
 class Aged:
-    """A controller that notes how old touch is when its command takes effect, at the end of the millisecond."""
+    """A controller that notes how old touch is when its command takes effect: as the millisecond ends."""
 
     def __init__(self, inner: Tiers) -> None:
         self.inner, self.ages_s = inner, list[float]()

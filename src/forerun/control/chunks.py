@@ -13,6 +13,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from forerun.control.surprise import Surprise
 from forerun.tasks.touch import TouchWorlds
 
 CONTROL_HZ = 50
@@ -34,7 +35,16 @@ class Mode(IntEnum):
 def mode_at(now_s: float, ends_s: np.ndarray) -> np.ndarray:
     """The mode (B,) of chunks that end at ``ends_s`` (B,)."""
     late = now_s - np.asarray(ends_s)
-    return np.where(late < -1e-9, Mode.FOLLOW, np.where(late < HOLD_S, Mode.HOLD, Mode.BACK_OFF))
+    return np.where(late < -1e-9, Mode.FOLLOW, np.where(late < HOLD_S - 1e-9, Mode.HOLD, Mode.BACK_OFF))
+
+
+def handover(before: np.ndarray, wanted: np.ndarray, since_s: np.ndarray | float) -> np.ndarray:
+    """Actions (B, A) from the last ``before`` a new chunk to what it ``wanted``, ``since_s`` after it came.
+
+    At 50 Hz no step is longer than a third of the difference.
+    """
+    share = np.clip(np.asarray(since_s) / HANDOVER_S, 0, 1)
+    return before + np.reshape(share, (-1, 1)) * (wanted - before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +78,8 @@ class Sent:
     """(B,)"""
     actions: np.ndarray
     """(H, B, A)"""
+    expected: tuple[np.ndarray, np.ndarray] | None = None
+    """Mean and sd (H, B, K) of touch features."""
 
 
 @dataclass
@@ -77,10 +89,13 @@ class Chunks:
     Args:
         lateness: of the planner.
         plan: worlds to actions (H, B, A); the task's own plan if None.
+        envelope: worlds to the touch that is expected meanwhile, mean and sd (H, B, K) of the features of the
+            task's touch stream; without one nothing surprises.
     """
 
     lateness: Lateness = field(default_factory=Lateness)
     plan: Callable[[TouchWorlds, int], np.ndarray] | None = None
+    envelope: Callable[[TouchWorlds, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     def reset(self, worlds: TouchWorlds) -> None:
         """Begin an episode with a chunk in hand."""
@@ -88,35 +103,47 @@ class Chunks:
         self.actions = self._plan(worlds)
         self.from_s = np.zeros(worlds.count)
         self.taken_s = np.full(worlds.count, -1.0)
-        self.due_s = self.lateness.every_s
+        self.due_s = np.full(worlds.count, self.lateness.every_s)
+        self.expected = None if self.envelope is None else self.envelope(worlds, STEPS)
+        self.surprise, self.surprises = Surprise(worlds.count), np.zeros(worlds.count, int)
         self.sent: list[Sent] = []
         self.last = self.actions[0].copy()
         self.before = self.last
         self.mode = np.zeros(worlds.count, int)
         self.counts = np.zeros(len(Mode), int)
 
-    def call_early(self) -> None:
-        """Plan at the next step: something unforeseen was felt."""
-        self.due_s = -np.inf
+    def feel(self, worlds: TouchWorlds, touch: np.ndarray) -> None:
+        """Compare touch features (B, K) with the envelope; where they surprise, plan at the next step."""
+        if self.expected is None:
+            return
+        step, rows = self._step(worlds.time_s), np.arange(worlds.count)
+        mean, sd = self.expected
+        surprised = self.surprise(touch, mean[step, rows], sd[step, rows])
+        self.surprises += surprised
+        self.due_s = np.where(surprised, -np.inf, self.due_s)
 
     def action(self, worlds: TouchWorlds) -> np.ndarray:
         """The planned action (B, A) of now, or what is safe without one; asked at 50 Hz."""
         now = worlds.time_s
-        if now >= self.due_s - 1e-9:
-            arrives = self.lateness.arrival(self.rng, now, worlds.count)
-            self.sent.append(Sent(now, arrives, self._plan(worlds)))
-            self.due_s = now + self.lateness.every_s
+        due = now >= self.due_s - 1e-9
+        if due.any():
+            arrives = np.where(due, self.lateness.arrival(self.rng, now, worlds.count), np.inf)
+            expected = None if self.envelope is None else self.envelope(worlds, STEPS)
+            self.sent.append(Sent(now, arrives, self._plan(worlds), expected))
+            self.due_s = np.where(due, now + self.lateness.every_s, self.due_s)
         self._receive(now)
         self.mode = mode_at(now, self.from_s + len(self.actions) / CONTROL_HZ)
-        step = np.clip(((now - self.from_s) * CONTROL_HZ + 1e-6).astype(int), 0, len(self.actions) - 1)
-        wanted = self.actions[step, np.arange(worlds.count)]
+        wanted = self.actions[self._step(now), np.arange(worlds.count)]
         held = worlds.hold(self.last)
         wanted = np.where((self.mode == Mode.HOLD)[:, None], held, wanted)
         wanted = np.where((self.mode == Mode.BACK_OFF)[:, None], worlds.retreat(held), wanted)
-        share = np.clip((now - self.taken_s) / HANDOVER_S, 0, 1)[:, None]
-        self.last = self.before + share * (wanted - self.before)
+        self.last = handover(self.before, wanted, now - self.taken_s)
         self.counts += np.bincount(self.mode, minlength=len(Mode))
         return self.last
+
+    def _step(self, now: float) -> np.ndarray:
+        """Which step (B,) of its chunk every world is at."""
+        return np.clip(((now - self.from_s) * CONTROL_HZ + 1e-6).astype(int), 0, len(self.actions) - 1)
 
     def _plan(self, worlds: TouchWorlds) -> np.ndarray:
         return worlds.plan(STEPS) if self.plan is None else self.plan(worlds, STEPS)
@@ -127,6 +154,10 @@ class Chunks:
             if not new.any():
                 continue
             self.actions = np.where(new[None, :, None], chunk.actions, self.actions)
+            if self.expected is not None and chunk.expected is not None:
+                pairs = zip(chunk.expected, self.expected, strict=True)
+                mean, sd = (np.where(new[None, :, None], ours, old) for ours, old in pairs)
+                self.expected = mean, sd
             self.from_s = np.where(new, chunk.made_s, self.from_s)
             self.before = np.where(new[:, None], self.last, self.before)
             self.taken_s = np.where(new, now - 1 / CONTROL_HZ, self.taken_s)

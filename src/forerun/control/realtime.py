@@ -10,11 +10,16 @@ import ctypes
 import ctypes.util
 import gc
 import os
+import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-PRIORITY = 80
+PRIORITY, BEAT_PRIORITY = 80, 40
+"""Of the fast tier, and of what must not seem dead to it: short work that a busy core would put aside."""
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_PR_SET_PDEATHSIG = 1
+_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,11 @@ class Granted:
 
     def words(self) -> str:
         """For reports."""
-        fifo = f"SCHED_FIFO {PRIORITY}" if self.fifo else "ordinary scheduling (no right to SCHED_FIFO)"
+        fifo = (
+            f"SCHED_FIFO {PRIORITY}"
+            if self.fifo
+            else "ordinary scheduling (SCHED_FIFO refused, or not asked for)"
+        )
         return f"{fifo}, memory {'locked' if self.locked else 'not locked'}"
 
 
@@ -41,12 +50,18 @@ def prepare(fifo: bool = True) -> Granted:
     gc.collect()
     gc.freeze()
     gc.disable()
-    granted = False
-    if fifo and hasattr(os, "sched_setscheduler"):
-        with contextlib.suppress(PermissionError, OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-            granted = True
-    return Granted(fifo=granted, locked=_lock_memory())
+    return Granted(fifo=fifo and ask_fifo(PRIORITY), locked=_lock_memory())
+
+
+def ask_fifo(priority: int) -> bool:
+    """Put the calling thread before all ordinary ones; whether that was granted."""
+    if not hasattr(os, "sched_setscheduler"):
+        return False
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError:
+        return False
+    return True
 
 
 def _lock_memory() -> bool:
@@ -55,6 +70,38 @@ def _lock_memory() -> bool:
         return libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0
     except (OSError, AttributeError):
         return False
+
+
+def end_with_parent() -> None:
+    """Linux kills this process when its parent ends, however that ends; elsewhere nothing happens."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(ctypes.util.find_library("c")).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Processes spawned inside give linear algebra one thread: a pool would take cores from other tiers."""
+    before = {name: os.environ.get(name) for name in _BLAS}
+    os.environ.update(dict.fromkeys(_BLAS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def fifo_permitted() -> bool:
+    """Whether `prepare` will be granted SCHED_FIFO; this process keeps the scheduling it has."""
+    if not hasattr(os, "sched_setscheduler"):
+        return False
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    granted = ask_fifo(PRIORITY)
+    if granted:
+        os.sched_setscheduler(0, policy, param)
+    return granted
 
 
 class Pacer:

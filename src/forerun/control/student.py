@@ -134,6 +134,8 @@ class Tiers:
         """The command (B, C) of this millisecond."""
         if worlds.ms % FAST_MS == 0 and worlds.ms:
             self.felt.update(worlds)
+            if self.chunks is not None:
+                self.chunks.feel(worlds, self.felt.newest)
         if worlds.ms % POLICY_MS == 0:
             self.action = self._act(worlds)
         if worlds.ms % FAST_MS == 0:

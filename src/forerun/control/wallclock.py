@@ -25,9 +25,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from forerun.control.chunks import CONTROL_HZ, STEPS, Mode, mode_at
+from forerun.control.chunks import CONTROL_HZ, HOLD_S, STEPS, Lateness, Mode, handover, mode_at
 from forerun.control.gru import NumpyStudent
-from forerun.control.realtime import Granted, Pacer, prepare
+from forerun.control.realtime import (
+    BEAT_PRIORITY,
+    Granted,
+    Pacer,
+    ask_fifo,
+    end_with_parent,
+    one_blas_thread,
+    prepare,
+)
 from forerun.control.robot import SimulatedRobot
 from forerun.control.senses import Felt, fast_features
 from forerun.control.shared import Block
@@ -42,7 +50,7 @@ _COLUMNS = ("late_ns", "compute_ns", "age_s", "mode", "force_n", "wall_ns", "spe
 
 
 class DeadTierError(Error):
-    """A tier died before it had begun."""
+    """A tier died before it had begun, or took what it had noted with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +65,8 @@ class Plan:
     seed: int = 0
     weights: Mapping[str, np.ndarray] | None = None
     """Of a learned residual; the law alone if None."""
-    planner_delay_s: float = 0.0
+    lateness: Lateness = field(default_factory=lambda: Lateness(delay_s=0.0))
+    """Of the planner, added to what its plans really take."""
     busy: bool = False
     """Keep the other cores busy meanwhile."""
     kill: tuple[TierName, float] | None = None
@@ -76,6 +85,8 @@ class Report:
     killed_ns: int | None = None
     estop_ns: int | None = None
     """When the watchdog stopped the robot because the fast tier was dead."""
+    began: float = 0.0
+    """Monotonic seconds of the start."""
     columns: tuple[str, ...] = field(default=_COLUMNS)
 
     def column(self, name: str) -> np.ndarray:
@@ -98,6 +109,7 @@ def run_wall_clock(plan: Plan, estop: Callable[[], None] | None = None) -> Repor
         "felt": Block(2),
         **{f"beat {tier}": Block(1) for tier in ("planner", "policy", "fast")},
         "go": Block(1),
+        "done": Block(1),
     }
     names = {key: (block.size, block.name) for key, block in blocks.items()}
     spawn = multiprocessing.get_context("spawn")
@@ -108,10 +120,11 @@ def run_wall_clock(plan: Plan, estop: Callable[[], None] | None = None) -> Repor
             "policy": spawn.Process(target=_policy, args=(plan, names), daemon=True),
             "fast": spawn.Process(target=_fast, args=(plan, names, str(log)), daemon=True),
         }
-        hogs = [spawn.Process(target=_hog, daemon=True) for _ in range(_others() if plan.busy else 0)]
+        hogs = [spawn.Process(target=hog, daemon=True) for _ in range(_others() if plan.busy else 0)]
         try:
-            for job in (*jobs.values(), *hogs):
-                job.start()
+            with one_blas_thread():
+                for job in (*jobs.values(), *hogs):
+                    job.start()
             return _supervise(plan, blocks, jobs, log, estop)
         finally:
             for job in (*jobs.values(), *hogs):
@@ -135,7 +148,8 @@ def _supervise(
         if plan.kill is not None and killed is None and time.monotonic() - began >= plan.kill[1]:
             os.kill(jobs[plan.kill[0]].pid or 0, signal.SIGKILL)
             killed = time.monotonic_ns()
-        if (blocks["beat fast"].age_s() > DEAD_S or not jobs["fast"].is_alive()) and not log.exists():
+        silent = blocks["beat fast"].age_s() > DEAD_S and not blocks["done"].read().stamp_ns
+        if (silent or not jobs["fast"].is_alive()) and not log.exists():
             stopped = time.monotonic_ns()
             if estop is not None:
                 estop()
@@ -143,10 +157,10 @@ def _supervise(
         time.sleep(0.002)
     jobs["fast"].join(timeout=5)
     if not log.exists():
-        return Report(plan, Granted(False, False), 0, np.zeros((0, len(_COLUMNS))), killed, stopped)
+        return Report(plan, Granted(False, False), 0, np.zeros((0, len(_COLUMNS))), killed, stopped, began)
     with np.load(log) as saved:
         granted = Granted(bool(saved["fifo"]), bool(saved["locked"]))
-        return Report(plan, granted, int(saved["missed"]), saved["ticks"], killed)
+        return Report(plan, granted, int(saved["missed"]), saved["ticks"], killed, began=began)
 
 
 def _wait_for_all(blocks: dict[str, Block], jobs: dict[str, BaseProcess]) -> None:
@@ -172,22 +186,28 @@ def _wait_for_go(blocks: dict[str, Block], beat: str) -> None:
 
 
 def _planner(plan: Plan, names: Mapping[str, tuple[int, str]]) -> None:
-    """Plans ahead from the robot's time, five times a second; a thread beats for it meanwhile."""
+    """Plans ahead from the robot's time, as late as asked; a thread beats for it meanwhile."""
+    end_with_parent()
     blocks, worlds = _open(names), make_worlds(plan.task)
     worlds.reset([plan.seed])
-    threading.Thread(target=_beat, args=(blocks["beat planner"],), daemon=True).start()
+    threading.Thread(target=_beat, args=(blocks["beat planner"], plan.fifo), daemon=True).start()
     while np.isinf(blocks["go"].age_s()):
         time.sleep(BEAT_S)
-    pacer = Pacer(200_000_000)
+    rng, began, pacer = np.random.default_rng(plan.lateness.seed), time.monotonic(), None
     while True:
         worlds.ms = round(1000 * float(blocks["felt"].read().values[0]))
-        actions = worlds.plan(STEPS)[:, 0]
-        time.sleep(plan.planner_delay_s)
-        blocks["chunk"].write(np.concatenate([[worlds.time_s], actions.ravel()]))
+        actions, now = worlds.plan(STEPS)[:, 0], time.monotonic() - began
+        arrives = float(plan.lateness.arrival(rng, now, 1)[0])
+        if np.isfinite(arrives):
+            time.sleep(max(0.0, began + arrives - time.monotonic()))
+            blocks["chunk"].write(np.concatenate([[worlds.time_s], actions.ravel()]))
+        pacer = pacer or Pacer(round(1e9 * plan.lateness.every_s))
         pacer.wait()
 
 
-def _beat(block: Block) -> None:
+def _beat(block: Block, fifo: bool) -> None:
+    if fifo:
+        ask_fifo(BEAT_PRIORITY)  # this thread alone: a search may take its time
     while True:
         block.write(1.0)
         time.sleep(BEAT_S)
@@ -195,17 +215,24 @@ def _beat(block: Block) -> None:
 
 def _policy(plan: Plan, names: Mapping[str, tuple[int, str]]) -> None:
     """Follows the chunk at 50 Hz, or holds, or backs off."""
+    end_with_parent()
     blocks, worlds = _open(names), make_worlds(plan.task)
+    if plan.fifo:
+        ask_fifo(BEAT_PRIORITY)
     _wait_for_go(blocks, "beat policy")
     last, pacer = worlds.nominal(), Pacer(10**9 // CONTROL_HZ)
+    before, taken_s, newest = last, -np.inf, 0
     while True:
         now, chunk = float(blocks["felt"].read().values[0]), blocks["chunk"].read()
         if chunk.stamp_ns:
             actions, begins = chunk.values[1:].reshape(STEPS, -1), chunk.values[0]
+            if chunk.stamp_ns != newest:
+                before, taken_s, newest = last, now - 1 / CONTROL_HZ, chunk.stamp_ns
             mode = int(mode_at(now, np.array([begins + STEPS / CONTROL_HZ]))[0])
             step = int(np.clip((now - begins) * CONTROL_HZ, 0, STEPS - 1))
             held = worlds.hold(last)
-            last = {0: actions[None, step], 1: held, 2: worlds.retreat(held)}[mode]
+            wanted = {0: actions[None, step], 1: held, 2: worlds.retreat(held)}[mode]
+            last = handover(before, wanted, now - taken_s)
             blocks["action"].write(np.concatenate([[mode], last[0]]))
         blocks["beat policy"].write(1.0)
         # beats between its steps too: 20 ms of silence would look like death
@@ -228,6 +255,7 @@ def _fast(plan: Plan, names: Mapping[str, tuple[int, str]], log: str) -> None:
     for row in ticks:
         row[0] = pacer.wait()
         loop.tick(row)
+    blocks["done"].write(1.0)  # writing the notes takes longer than a tier may be silent
     part = log + ".part.npz"
     np.savez(part, ticks=ticks, missed=pacer.missed, fifo=granted.fifo, locked=granted.locked)
     os.replace(part, log)
@@ -241,6 +269,9 @@ class _FastLoop:
         self.net = NumpyStudent(plan.weights) if plan.weights else None
         self.law = laws(plan.task).scripted().law
         self.per_tick = 1000 // plan.hz
+        names = robot.streams[robot.worlds.touch].names
+        self.forces = [i for i, name in enumerate(names) if name.rpartition(".")[2].startswith("f")]
+        self.dead_from_s: float | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -277,7 +308,7 @@ class _FastLoop:
         age = (done - self.stamps[captured % 4096]) * 1e-9
         for _ in range(self.per_tick):
             self.robot.write(command[0])
-        force = float(np.abs(worlds.raw[0]).max()) if worlds.raw.size else 0.0
+        force = float(np.abs(worlds.read(worlds.touch).values[0, self.forces]).max())
         row[1:] = done - begin, age, mode, force, done, float(np.abs(worlds.qvel[0]).max())
         self.blocks["felt"].write(np.array([worlds.time_s, force]))
         self.blocks["beat fast"].write(1.0)
@@ -285,11 +316,16 @@ class _FastLoop:
             self.restart()
 
     def _listen(self) -> int:
-        """Take the newest action; hold if a tier above is dead."""
-        dead = any(self.blocks[f"beat {tier}"].age_s() > DEAD_S for tier in ("planner", "policy"))
-        if dead:
-            self.action = self.robot.worlds.hold(self.action)
-            return int(Mode.HOLD)
+        """Take the newest action; hold if a tier above is dead, and back off if it stays so."""
+        if any(self.blocks[f"beat {tier}"].age_s() > DEAD_S for tier in ("planner", "policy")):
+            now, worlds = time.monotonic(), self.robot.worlds
+            if self.dead_from_s is None:
+                self.dead_from_s = now
+            self.action, mode = worlds.hold(self.action), Mode.HOLD
+            if now - self.dead_from_s >= HOLD_S:
+                self.action, mode = worlds.retreat(self.action), Mode.BACK_OFF
+            return int(mode)
+        self.dead_from_s = None
         message = self.blocks["action"].read()
         if message.stamp_ns:
             self.action = message.values[None, 1:]
@@ -297,8 +333,9 @@ class _FastLoop:
         return int(Mode.FOLLOW)
 
 
-def _hog() -> None:
-    """Work without end, as a neighbour would."""
+def hog() -> None:
+    """Work until the parent ends, as a neighbour would."""
+    end_with_parent()
     numbers = np.random.default_rng(0).standard_normal((200, 200))
     while True:
         numbers = np.tanh(numbers @ numbers.T / 200)
@@ -309,7 +346,17 @@ def _others() -> int:
 
 
 def summary(report: Report) -> dict[str, Any]:
-    """Rates, lateness, misses and ages of the fast tier, for tables and JSON; times in microseconds."""
+    """Rates, lateness, misses and ages of the fast tier, for tables and JSON; ``force_n_max`` as it was felt.
+
+    Raises:
+        DeadTierError: the fast tier died, and its notes with it.
+    """
+    if not len(report.ticks):
+        raise DeadTierError(
+            f"the fast tier was dead, or silent for {1000 * DEAD_S:g} ms, {stopped_after_s(report):.2f} s "
+            f"after the start; expected it to run for {report.plan.seconds:g} s. The watchdog has stopped "
+            "the robot. Without SCHED_FIFO a busy computer may cause it: allow it (rtprio), or quiet it"
+        )
     late, compute = report.column("late_ns") / 1000, report.column("compute_ns") / 1000
     wall = report.column("wall_ns")
     age_ms = 1000 * report.column("age_s")[10:]
@@ -324,6 +371,11 @@ def summary(report: Report) -> dict[str, Any]:
         "force_n_max": float(report.column("force_n").max()),
         "modes": {mode.name: int((report.column("mode") == mode).sum()) for mode in Mode},
     }
+
+
+def stopped_after_s(report: Report) -> float:
+    """Seconds from the start until the watchdog stopped the robot; infinite if it never did."""
+    return np.inf if report.estop_ns is None else report.estop_ns * 1e-9 - report.began
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float]:
