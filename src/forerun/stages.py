@@ -199,12 +199,13 @@ class LatentTable:
 
     @classmethod
     def encode(
-        cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512
+        cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512, refit: bool = True
     ) -> LatentTable:
-        """Fix the whitening on the training ``episodes``, then encode every tick once."""
-        model.whitening.reset()
+        """Fix the whitening on the training ``episodes`` (unless not to ``refit``), and encode every tick."""
+        if refit:
+            model.whitening.reset()
         raw = encode_rows(model, cache, chunk)
-        if model.config.learned:  # vectors are standardised already
+        if refit and model.config.learned:  # vectors are standardised already
             _whiten(model, raw, cache.rows_of(episodes), chunk)
         action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         return cls(raw, action, cache)
@@ -243,6 +244,15 @@ def encode_rows(model: WorldModel, cache: TickCache, chunk: int = 512) -> Tensor
         for s in model.config.bursts:
             rows[f"{s.name}.valid"] = torch.from_numpy(np.array(cache.valid[s.name][part]))[None]
         out[part] = model.encode(rows)[0]
+    return out
+
+
+def without(model: WorldModel, latents: Tensor, name: str) -> Tensor:
+    """Whitened latents (..., N, D) as they would be had the touch stream ``name`` been absent."""
+    spec, place = next(s for s in model.config.bursts if s.name == name), model.layout.places[name]
+    raw, out = torch.zeros(model.layout.shape), latents.clone()
+    raw[place] = model.touch_code(spec).absent.detach()
+    out[..., *place] = model.whitening(raw)[place]
     return out
 
 
@@ -286,7 +296,7 @@ class DynamicsLearner:
         """Latents (B, T, N, D) as read: some windows lack a sensor, which must cost accuracy, not sense."""
         for spec in self.model.config.bursts:
             lost = torch.from_numpy(random.random(len(latents)) < DROPOUT)[:, None, None, None]
-            latents = torch.where(lost, self.model.without(latents, spec.name), latents)
+            latents = torch.where(lost, without(self.model, latents, spec.name), latents)
         return latents
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -119,7 +119,7 @@ def teach(
 
 
 def stages_of(model: WorldModel) -> list[str]:
-    """The stages in which such a model is taught: not all without pictures or bursts of touch, or without actions."""
+    """The stages in which such a model is taught: not all without pictures or touch, or without actions."""
     action = model.config.action is not None
     needed = {
         "representation": bool(model.config.learned),

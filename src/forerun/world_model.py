@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from forerun import checkpoint
 from forerun.config import ModelConfig, is_burst
-from forerun.dynamics.checks import check_actions, check_goal, check_latents
+from forerun.dynamics.checks import check_actions, check_goal, check_latents, described
 from forerun.dynamics.feel import Feel
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
@@ -170,16 +169,6 @@ class WorldModel(nn.Module):
     def touch_code(self, spec: StreamSpec) -> TouchCode:
         """The code of a burst of touch; it holds the sensor's scale and noise floor."""
         return self.encoders[_key(spec)]  # type: ignore[return-value]
-
-    def without(self, latents: Float[Tensor, "*B N D"], name: str) -> Float[Tensor, "*B N D"]:
-        """Whitened latents as they would be had the touch stream ``name`` been absent."""
-        spec = next(s for s in self.config.bursts if s.name == name)
-        tokens, numbers = self.layout.places[name]
-        raw = torch.zeros(self.layout.shape, device=latents.device)
-        raw[tokens, numbers] = self.touch_code(spec).absent
-        out = latents.clone()
-        out[..., tokens, numbers] = self.whitening(raw)[tokens, numbers]
-        return out
 
     def decoder(self, spec: StreamSpec) -> nn.Module:
         """The decoder of a video stream."""
@@ -393,7 +382,7 @@ class WorldModel(nn.Module):
                 f"the checkpoint says format '{config.get('format')}'; this version of forerun reads "
                 f"'{FORMAT}'. Train again, or install the version that wrote it. Path: {directory}"
             )
-        model = cls(*_described(config, Path(directory)))
+        model = cls(*described(config, Path(directory)))
         checkpoint.load_into(model, tensors, Path(directory))
         return model.eval()
 
@@ -409,16 +398,3 @@ def _key(spec: StreamSpec) -> str:
 
 
 _METHODS = nn.ModuleDict()
-
-
-def _described(config: dict[str, Any], source: Path) -> tuple[ModelConfig, GoalConfig]:
-    """What a checkpoint's config.json says about the model and its goals."""
-    try:
-        return ModelConfig.from_json(config["model"]), GoalConfig(**config.get("goal", {}))
-    except ConfigError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as cause:
-        raise CheckpointError(
-            f"config.json of the checkpoint does not describe a model ({type(cause).__name__}: {cause}); "
-            f"expected what forerun wrote there. Copy the checkpoint again, or train again. Path: {source}"
-        ) from cause

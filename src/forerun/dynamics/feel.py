@@ -20,13 +20,13 @@ NEWTONS = 10.0
 
 
 def normal_channels(spec: StreamSpec) -> list[int]:
-    """Which numbers of a burst are mean normal forces: channels called fx, normal or force, per pad.
+    """Which numbers of a burst are mean normal forces.
 
-    Pads press along their x axis here; a lone sensor of one channel is its own normal force.
+    Of several pads, called SIDE.fx, the force along their closing; of a wrench its fz; else the first number.
     """
     means = [name.removesuffix(" mean") for name in spec.names if name.endswith(" mean")]
-    named = [i for i, name in enumerate(means) if name.rpartition(".")[2] in ("fx", "normal", "force")]
-    return named or list(range(len(means)))[:1]
+    named = [i for i, name in enumerate(means) if name == "fz" or name.endswith(".fx")]
+    return named or [0]
 
 
 class Feel(nn.Module):

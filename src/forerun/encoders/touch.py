@@ -23,7 +23,7 @@ NOISES = 6.0
 
 
 class TouchCode(nn.Module):
-    """One tick's burst as one latent token (1, D); a learned constant without contact, another without sensor.
+    """One tick's burst as one latent token (1, D); a constant without contact, another without the sensor.
 
     The sensor's noise is read off its quietest ticks; it is assumed to rest at zero. Below that floor the
     latent does not move at all, so that no noise is predicted and none is planned with.

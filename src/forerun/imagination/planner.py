@@ -84,7 +84,7 @@ class Planner:
         self.model, self.config = model, config or PlannerConfig()
         if self.config.force_limit_n is not None and model.feel is None:
             raise ConfigError(
-                f"a force limit of {self.config.force_limit_n:g} N was set, but this model predicts no force; "
+                f"a force limit of {self.config.force_limit_n:g} N is set, but this model predicts no force; "
                 "expected one trained on bursts of touch. Leave force_limit_n out, or record touch and train"
             )
         self.random = torch.Generator().manual_seed(seed)
