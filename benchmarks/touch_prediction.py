@@ -55,7 +55,7 @@ def play(count: int, seed: int) -> list[Episode]:
     first, growth = np.exp(random.uniform(np.log(0.5), np.log(4.0), count)), random.uniform(0.3, 1.5, count)
     fast: dict[str, list[np.ndarray]] = {"proprio": [], "pads": []}
     actions = []
-    while not worlds.over():
+    while not worlds.over:
         if worlds.ms % 20 == 0:
             action = worlds.nominal()
             action[:, 1] = np.minimum(first * np.exp(growth * worlds.time_s), 30.0)
@@ -65,7 +65,7 @@ def play(count: int, seed: int) -> list[Episode]:
             for name, kept in fast.items():
                 kept.append(worlds.read(name).values)
         worlds.tick(worlds.follow(action))
-    specs = {**worlds.streams(), "action": worlds.action_spec}
+    specs = {**worlds.streams, "action": worlds.action_spec}
     return [_episode(f"{seed}-{i}", i, specs, fast, actions, worlds.hidden[i]) for i in range(count)]
 
 
@@ -96,6 +96,7 @@ def imagined(model: WorldModel, table: LatentTable, rows: np.ndarray, ahead: int
     return state
 
 
+@torch.no_grad()
 def errors(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: int) -> dict[str, list[float]]:
     """Per held-out episode, mean absolute error in N of both normal forces, by way of guessing."""
     cache, found = table.cache, {"model": [], "copy": [], "linear": []}
@@ -111,6 +112,7 @@ def errors(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: i
     return found
 
 
+@torch.no_grad()
 def onset_ms(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: int = 5) -> list[float]:
     """Foretold minus true moment of first contact, in ms, foretold ``ahead`` ticks before."""
     contact, found = touch_labels(model, table.cache)["contact"].numpy() > 0.5, []
