@@ -3,7 +3,7 @@
     python benchmarks/touch_prediction.py
     python benchmarks/touch_prediction.py --episodes 200 --steps 3000
 
-Plays LiftFragile with grips that start weak and grow, without a camera, and trains one model on ticks of 200,
+Plays LiftFragile with grips that grow, without a camera, and trains one model on ticks of 200,
 100, 20 and 10 ms together. On held-out episodes: error of the foretold normal force beside copying the last one
 and beside going on in a straight line; when contact is foretold; and what probes read of mass and friction.
 Writes one JSON.
@@ -134,7 +134,8 @@ def probes(model: WorldModel, table: LatentTable, train_on: np.ndarray, test_on:
         x, y = {}, {}
         for part, episodes in (("train", train_on), ("test", test_on)):
             first = torch.from_numpy(cache.episode_starts[:-1][episodes])
-            x[part] = torch.stack([latents[f + PROBED.start : f + PROBED.stop].detach().flatten() for f in first])
+            windows = [latents[f + PROBED.start : f + PROBED.stop].detach().flatten() for f in first]
+            x[part] = torch.stack(windows)
             y[part] = truth[first]
         mean, std = x["train"].mean(0), x["train"].std(0).clamp_min(1e-3)
         parts = (x["train"] - mean) / std, y["train"], (x["test"] - mean) / std, y["test"]
