@@ -4,7 +4,7 @@
     python benchmarks/touch_prediction.py --episodes 200 --steps 3000
 
 Plays LiftFragile with grips that grow, without a camera, and trains one model on ticks of 200,
-100, 20 and 10 ms together. On held-out episodes: error of the foretold normal force beside copying the last one
+Plays LiftFragile with grips that grow and no camera, and trains one model on ticks of 200,
 and beside going on in a straight line; when contact is foretold; and what probes read of mass and friction.
 Writes one JSON.
 """
