@@ -94,6 +94,16 @@ class ModelConfig:
         return tuple(s for s in self.streams if s.kind == "video")
 
     @property
+    def bursts(self) -> tuple[StreamSpec, ...]:
+        """Touch streams of which a tick holds statistics of many samples; see `forerun.data.ticks`."""
+        return tuple(s for s in self.streams if is_burst(s))
+
+    @property
+    def learned(self) -> tuple[StreamSpec, ...]:
+        """Streams whose latents are learned and whitened; vectors have a fixed code."""
+        return (*self.video, *self.bursts)
+
+    @property
     def action_size(self) -> int:
         return self.action.size if self.action else 0
 
@@ -127,6 +137,11 @@ def model_config(
         size=replace(PRESETS[size], **overrides),
         size_name=size,
     )
+
+
+def is_burst(spec: StreamSpec) -> bool:
+    """Whether a cached touch stream holds mean, minimum, maximum and RMS of every channel."""
+    return spec.kind == "touch" and bool(spec.names) and spec.names[-1].endswith(" rms")
 
 
 def _check_keys(cls: type, values: dict[str, Any]) -> None:

@@ -12,20 +12,26 @@ second. And what the first stage asks for keeps objects in the latent, where pre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from forerun.config import is_burst
 from forerun.data.cache import TickCache
 from forerun.data.hindsight import Hindsight
 from forerun.data.window import WindowSampler
 from forerun.encoders.representation import Representation, RepresentationConfig
 from forerun.training.learner import Batch
-from forerun.types import DataError
+from forerun.types import DataError, StreamSpec
 from forerun.world_model import WorldModel
+
+DROPOUT = 0.1
+"""Share of dynamics windows that are read without a touch stream, each stream on its own."""
 
 
 def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray, pictures: int = 2000) -> None:
@@ -47,6 +53,8 @@ def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray, pictur
                     f"was off, and there is nothing to learn from it. Leave it out: --streams {others}"
                 )
             model.centre(spec).fit(torch.from_numpy(seen))
+        elif is_burst(spec):
+            model.touch_code(spec).fit(torch.from_numpy(values[rows[cache.valid[spec.name][rows]]]))
         else:
             model.vector_code(spec).scale.fit(torch.from_numpy(values[rows]).flatten(1))
     if model.config.action is not None:
@@ -74,26 +82,28 @@ class RepresentationLearner:
         self.model, self.cache, self.config, self.seed = model, cache, config or RepresentationConfig(), seed
         self.sampler = WindowSampler(cache, episodes, 2, batch_size, seed)
         self.hindsight = Hindsight(cache, episodes)
-        self.video = model.config.video
-        size = model.config.size
-        latent_size = len(self.video) * size.video_tokens * size.latent_dim
+        self.streams, self.bursts = model.config.learned, model.config.bursts
+        latent_size = sum(tokens * width for tokens, width in map(self._shape, self.streams))
         self.heads = Representation(latent_size, model.config.action_size, self.config)
         self.module = nn.ModuleDict(
             {
-                "encoders": nn.ModuleList(model.encoder(s) for s in self.video),
-                "decoders": nn.ModuleList(model.decoder(s) for s in self.video),
+                "encoders": nn.ModuleList(model.encoder(s) for s in self.streams),
+                "decoders": nn.ModuleList(model.decoder(s) for s in model.config.video),
                 "heads": self.heads,
             }
         )
 
+    def _shape(self, spec: StreamSpec) -> tuple[int, int]:
+        return self.model.layout.shapes[spec.name]
+
     def batch(self, step: int) -> Batch:
-        """Per camera (B, 3, S, S, 3): now, one tick and ``gap`` ticks later; ``action`` (B, A) now."""
+        """Per stream (B, 3, *shape): now, one tick and ``gap`` ticks later; ``action`` (B, A) now."""
         rows = self.sampler.batch(step)
         ahead = np.random.default_rng([self.seed, step]).integers(1, self.config.reach + 1, len(rows))
         later = self.hindsight.ahead(rows, ahead)
         index = np.stack([rows, rows + 1, later], axis=1)
         batch = {
-            s.name: torch.from_numpy(np.take(self.cache.streams[s.name], index, axis=0)) for s in self.video
+            s.name: torch.from_numpy(np.take(self.cache.streams[s.name], index, axis=0)) for s in self.streams
         }
         batch["gap"] = torch.from_numpy((later - rows).astype(np.float32))
         if self.cache.has_action:
@@ -101,7 +111,7 @@ class RepresentationLearner:
         return batch
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        tokens = {s.name: self.model.encode_stream(s, batch) for s in self.video}
+        tokens = {s.name: self.model.encode_stream(s, batch) for s in self.streams}
         z = torch.cat([t.flatten(2) for t in tokens.values()], dim=-1)
         action = self.model.action_scale(batch["action"]) if "action" in batch else None
         redrawn = self._reconstruction(batch, tokens) if self.config.reconstruction else None
@@ -110,10 +120,9 @@ class RepresentationLearner:
     def _reconstruction(self, batch: Batch, tokens: dict[str, Tensor]) -> Tensor:
         """Redraw the first tick of each window; what stands out from the mean picture counts more."""
         errors = []
-        for spec in self.video:
-            errors.append(
-                redrawing_error(self.model, spec.name, tokens[spec.name][:, 0], batch[spec.name][:, 0])
-            )
+        for spec in self.streams:
+            redrawing = feeling_error if is_burst(spec) else redrawing_error
+            errors.append(redrawing(self.model, spec.name, tokens[spec.name][:, 0], batch[spec.name][:, 0]))
         return torch.stack(errors).mean()
 
     def after_step(self) -> None:
@@ -145,6 +154,39 @@ def redrawing_error(model: WorldModel, stream: str, latents: Tensor, picture: Te
     return (weight / weight.mean() * (drawn - target).square()).mean()
 
 
+def feeling_error(model: WorldModel, stream: str, latents: Tensor, burst: Tensor) -> Tensor:
+    """Squared error of a burst (B, S) redrawn from its latents (B, 1, D), and from none at all.
+
+    Without the sensor the best guess is the mean, and a decoder that never saw its absence would invent.
+
+    Returns:
+        A scalar, as a share of variance.
+    """
+    code = model.touch_code(next(s for s in model.config.bursts if s.name == stream))
+    target = code.scale(burst)
+    blind = code.redrawn(code.missing(len(burst)))
+    return F.mse_loss(code.redrawn(latents), target) + 0.1 * F.mse_loss(blind, target)
+
+
+def touch_labels(model: WorldModel, cache: TickCache) -> dict[str, Tensor]:
+    """What `Feel` is taught, for every row of the cache; empty without bursts of touch.
+
+    The simulator's truth counts where it was recorded, as privileged streams "contact_truth" and "slip"
+    (above one half is yes); else contact is a force above the sensor's floor, and slip stays untaught.
+    """
+    if model.feel is None:
+        return {}
+    bursts = {s.name: torch.from_numpy(np.array(cache.streams[s.name])) for s in model.config.bursts}
+    touched = [model.touch_code(s).touched(bursts[s.name]) for s in model.config.bursts]
+    labels = {"contact": torch.stack(touched).any(0)}
+    for label, stream in (("contact", "contact_truth"), ("slip", "slip")):
+        if stream in cache.specs:
+            values = np.array(cache.streams[stream]).reshape(cache.num_rows, -1)
+            labels[label] = torch.from_numpy((values > 0.5).any(axis=1))
+    forces = [bursts[stream][:, channel].abs() for stream, channel in model.feel.forces]
+    return {**{k: v.float() for k, v in labels.items()}, "normal_force": torch.stack(forces, dim=-1)}
+
+
 @dataclass(frozen=True)
 class LatentTable:
     """Whitened latents of every tick, end to end as in the cache they came from."""
@@ -157,22 +199,26 @@ class LatentTable:
 
     @classmethod
     def encode(
-        cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512
+        cls, model: WorldModel, cache: TickCache, episodes: np.ndarray, chunk: int = 512, refit: bool = True
     ) -> LatentTable:
-        """Fix the whitening on the training ``episodes``, then encode every tick once."""
-        model.whitening.reset()
+        """Fix the whitening on the training ``episodes`` (unless not to ``refit``), and encode every tick."""
+        if refit:
+            model.whitening.reset()
         raw = encode_rows(model, cache, chunk)
-        if model.config.video:  # vectors are standardised already
+        if refit and model.config.learned:  # vectors are standardised already
             _whiten(model, raw, cache.rows_of(episodes), chunk)
         action = torch.from_numpy(np.array(cache.streams["action"])) if cache.has_action else None
         return cls(raw, action, cache)
 
 
 def _whiten(model: WorldModel, raw: Tensor, rows: np.ndarray, chunk: int) -> None:
-    """Fit the whitening of every camera on ``rows`` of the latents, and apply it in place."""
-    for place in [model.layout.places[s.name] for s in model.config.video]:
+    """Fit the whitening of every learned stream on ``rows`` of the latents, and apply it in place."""
+    for spec in model.config.learned:
+        place = model.layout.places[spec.name]
         seen = raw[:, *place][torch.from_numpy(rows)]
         if float(seen.std(0).max()) < 1e-4:
+            if is_burst(spec):
+                continue  # nothing was ever touched, which is no mistake
             raise DataError(
                 "the video latents do not vary: the pictures of this set are all alike, or the "
                 "representation collapsed. Look at the contact sheet: "
@@ -195,7 +241,18 @@ def encode_rows(model: WorldModel, cache: TickCache, chunk: int = 512) -> Tensor
             s.name: torch.from_numpy(np.array(cache.streams[s.name][part]))[None]
             for s in model.config.streams
         }
+        for s in model.config.bursts:
+            rows[f"{s.name}.valid"] = torch.from_numpy(np.array(cache.valid[s.name][part]))[None]
         out[part] = model.encode(rows)[0]
+    return out
+
+
+def without(model: WorldModel, latents: Tensor, name: str) -> Tensor:
+    """Whitened latents (..., N, D) as they would be had the touch stream ``name`` been absent."""
+    spec, place = next(s for s in model.config.bursts if s.name == name), model.layout.places[name]
+    raw, out = torch.zeros(model.layout.shape), latents.clone()
+    raw[place] = model.touch_code(spec).absent.detach()
+    out[..., *place] = model.whitening(raw)[place]
     return out
 
 
@@ -217,15 +274,30 @@ class DynamicsLearner:
         self.model, self.table, self.ticks, self.seed = model, table, ticks, seed
         self.sampler = WindowSampler(table.cache, episodes, ticks, batch_size, seed)
         self.longest = min(ticks - 1, model.config.size.window)
-        self.module = nn.ModuleList([model.trunk, model.next_latents, model.uncertainty])
+        self.labels = touch_labels(model, table.cache)
+        parts = [model.trunk, model.next_latents, model.uncertainty]
+        self.module = nn.ModuleList(parts if model.feel is None else [*parts, model.feel])
 
     def batch(self, step: int) -> Batch:
         index = torch.from_numpy(self.sampler.batch(step))[:, None] + torch.arange(self.ticks)
-        context = np.random.default_rng([self.seed, step]).integers(1, self.longest + 1)
+        random = np.random.default_rng([self.seed, step])
+        context = random.integers(1, self.longest + 1)
         batch = {"latents": self.table.latents[index], "context": torch.tensor(context)}
+        batch |= {name: values[index] for name, values in self.labels.items()}
+        if self.model.config.bursts:
+            batch["given"] = self._dropped(batch["latents"], random)
+            batch["tick_s"] = torch.full((len(index),), self.table.cache.tick_s)
         if self.table.action is not None:
             batch["action"] = self.table.action[index]
         return batch
+
+    @torch.no_grad()
+    def _dropped(self, latents: Tensor, random: np.random.Generator) -> Tensor:
+        """Latents (B, T, N, D) as read: some windows lack a sensor, which must cost accuracy, not sense."""
+        for spec in self.model.config.bursts:
+            lost = torch.from_numpy(random.random(len(latents)) < DROPOUT)[:, None, None, None]
+            latents = torch.where(lost, without(self.model, latents, spec.name), latents)
+        return latents
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return self.model.loss(batch, context=int(batch["context"]))
@@ -239,6 +311,34 @@ class DynamicsLearner:
             **self.sampler.describe(),
             "model": self.model.config.to_json(),
         }
+
+
+class PacedLearner:
+    """Stage two at several tick lengths in turn: one set of weights that is told how long a tick lasts.
+
+    Args:
+        learners: of one model, each on a table of its own tick.
+    """
+
+    name = "dynamics"
+
+    def __init__(self, learners: Sequence[DynamicsLearner]) -> None:
+        self.learners, self.module = list(learners), learners[0].module
+
+    def batch(self, step: int) -> Batch:
+        turn, which = divmod(step, len(self.learners))
+        learner = self.learners[which]
+        batch = learner.batch(turn)
+        return {**batch, "tick_s": torch.full((len(batch["latents"]),), learner.table.cache.tick_s)}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.learners[0].loss(batch)
+
+    def after_step(self) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        return {"paces": [learner.describe() for learner in self.learners]}
 
 
 class GoalLearner:

@@ -108,7 +108,7 @@ def teach(
             console=console,
         )
 
-    if model.config.video:
+    if model.config.learned:
         learn(seeing(model, cache, train_episodes, recipe))
     table = LatentTable.encode(model, cache, train_episodes)
     with one_thread():
@@ -119,10 +119,10 @@ def teach(
 
 
 def stages_of(model: WorldModel) -> list[str]:
-    """The stages in which such a model is taught: not all without pictures, or without actions."""
+    """The stages in which such a model is taught: not all without pictures or touch, or without actions."""
     action = model.config.action is not None
     needed = {
-        "representation": bool(model.config.video),
+        "representation": bool(model.config.learned),
         "dynamics": True,
         "goals": action,
         "practice": action,
@@ -131,7 +131,7 @@ def stages_of(model: WorldModel) -> list[str]:
 
 
 def seeing(model: WorldModel, cache: TickCache, episodes: np.ndarray, recipe: Recipe) -> Learner:
-    """The stage that needs pictures."""
+    """The stage that learns what pictures and bursts of touch become."""
     return RepresentationLearner(model, cache, episodes, config=recipe.objective, seed=recipe.seed)
 
 

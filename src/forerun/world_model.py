@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,19 +22,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from forerun import checkpoint
-from forerun.config import ModelConfig
-from forerun.dynamics.checks import check_actions, check_goal, check_latents
+from forerun.config import ModelConfig, is_burst
+from forerun.dynamics.checks import check_actions, check_goal, check_latents, described
+from forerun.dynamics.feel import Feel
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
 from forerun.dynamics.transformer import Drive, Trunk, split
 from forerun.encoders.layout import Layout
 from forerun.encoders.proprio import Standardise, VectorCode
+from forerun.encoders.touch import WIDTH, TouchCode
 from forerun.encoders.video import Centre, video_decoder, video_encoder
 from forerun.encoders.whitening import Whitening
 from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
 __all__ = ["State", "WorldModel", "join"]
-FORMAT = "forerun-world-model-4"
+FORMAT = "forerun-world-model-5"
 
 
 class WorldModel(nn.Module):
@@ -61,6 +62,7 @@ class WorldModel(nn.Module):
         self.uncertainty = Uncertainty(size.width)
         towards = self.layout.numbers(s.name for s in config.video or config.streams)
         self.register_buffer("goal_numbers", towards, persistent=False)
+        self.feel = Feel(tokens * numbers, config.bursts, size.head_width) if config.bursts else None
         self.goals = GoalHeads(tokens * numbers, len(towards), config.action_size, size.head_width, goal)
         self.whitening = Whitening(tokens, numbers)
         self.register_buffer("used", self._used(), persistent=False)
@@ -73,6 +75,10 @@ class WorldModel(nn.Module):
             self.encoders[key] = video_encoder(size, spec.shape[0])
             self.decoders[key] = video_decoder(size, spec.shape[0])
             return size.video_tokens, size.latent_dim
+        if is_burst(spec):
+            width = min(spec.size, WIDTH) if size.packed else size.latent_dim
+            self.encoders[key] = TouchCode(spec.size, width, size.head_width, spec.name)
+            return 1, width
         width = spec.size if size.packed else size.latent_dim
         self.encoders[key] = code = VectorCode(spec.size, width, spec.name)
         return code.tokens, width
@@ -81,7 +87,7 @@ class WorldModel(nn.Module):
         """(N, D): zero where a vector was padded, else one."""
         used = torch.ones(self.layout.shape).flatten()
         for spec in self.config.streams:
-            if spec.kind != "video":
+            if spec.kind != "video" and not is_burst(spec):
                 used[self.layout.numbers([spec.name])[spec.size :]] = 0
         return used.view(self.layout.shape)
 
@@ -106,10 +112,11 @@ class WorldModel(nn.Module):
         """Streams over T ticks to whitened latents (B, T, N, D). Each tick is encoded alone: causal.
 
         Args:
-            observation: per stream (B, T, *shape) in the stream's own unit; video is uint8 RGB.
+            observation: per stream (B, T, *shape) in the stream's own unit; video is uint8 RGB. A burst of
+                touch may be left out, or marked (B, T) bool under "NAME.valid": the model does without.
 
         Raises:
-            ShapeError: a stream is missing, or has another shape than in training.
+            ShapeError: another stream is missing, or one has another shape than in training.
         """
         return self.whitening(
             self.layout.join([self.encode_stream(s, observation) for s in self.config.streams])
@@ -118,6 +125,9 @@ class WorldModel(nn.Module):
     def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Float[Tensor, "B T n d"]:
         """One stream (B, T, *shape) to its own tokens (B, T, n, d), before whitening."""
         values = observation.get(spec.name)
+        if values is None and is_burst(spec) and observation:
+            batch = next(iter(observation.values())).shape[:2]
+            return self.touch_code(spec).missing(*batch)
         if values is None:
             raise ShapeError(
                 f"stream '{spec.name}' is missing; the observation holds {sorted(observation)}. This model "
@@ -134,6 +144,8 @@ class WorldModel(nn.Module):
                 "The model centres pictures itself."
             )
         encoder = self.encoder(spec)
+        if is_burst(spec):
+            return encoder(values.float(), observation.get(f"{spec.name}.valid"))
         if spec.kind != "video":
             return encoder(values.float().flatten(2))
         flat = encoder(self.centre(spec)(values.flatten(0, 1)))
@@ -152,6 +164,10 @@ class WorldModel(nn.Module):
 
     def vector_code(self, spec: StreamSpec) -> VectorCode:
         """The code of a vector or touch stream; it holds the stream's scale."""
+        return self.encoders[_key(spec)]  # type: ignore[return-value]
+
+    def touch_code(self, spec: StreamSpec) -> TouchCode:
+        """The code of a burst of touch; it holds the sensor's scale and noise floor."""
         return self.encoders[_key(spec)]  # type: ignore[return-value]
 
     def decoder(self, spec: StreamSpec) -> nn.Module:
@@ -272,15 +288,22 @@ class WorldModel(nn.Module):
         out = {}
         for spec in self.config.streams:
             part, code = self.layout.part(raw, spec.name), self.encoder(spec)
-            if isinstance(code, VectorCode):
+            if isinstance(code, VectorCode | TouchCode):
                 out[spec.name] = code.decode(part).unflatten(-1, spec.shape)
             else:
                 out[spec.name] = self.centre(spec).inverse(self.decoder(spec)(part))
         return out
 
     def predict(self, state: State) -> dict[str, Tensor]:
-        """Heads on the present tick: ``uncertainty`` (B,), expected squared error, weighted as in `loss`."""
-        return {"uncertainty": state.log_error.exp()}
+        """Heads on the present tick, by name.
+
+        Returns:
+            ``uncertainty`` (B,), expected squared error, weighted as in `loss`; and with bursts of touch
+            ``contact`` and ``slip`` (B,), probabilities 0..1, the latter only if slip was recorded, and
+            ``normal_force`` (B, F) in N, one per pad, in the order of `Feel.forces`.
+        """
+        felt = {} if self.feel is None else self.feel.predict(state.latents.flatten(1))
+        return {"uncertainty": state.log_error.exp(), **felt}
 
     def distance(self, state: State, goal: Tensor) -> Float[Tensor, " B"]:
         """Expected discounted ticks to the goal (B, Z) from `goal`: (B,), about 0 at the goal."""
@@ -305,7 +328,9 @@ class WorldModel(nn.Module):
 
         Args:
             batch: ``latents`` (B, T, N, D) from `encode`; and where known ``action`` (B, T, A) in the robot's
-                own units, ``present`` (B, T) bool, False where a row carries no action, ``tick_s`` (B,).
+                own units, ``present`` (B, T) bool, False where a row carries no action, ``tick_s`` (B,);
+                ``given`` (B, T, N, D), what is read in place of ``latents``, which stay the target;
+                ``contact``, ``slip`` (B, T) 0 or 1 and ``normal_force`` (B, T, F) in N, for `Feel`.
             context: ticks given before imagination begins, 1 .. T - 1.
 
         Returns:
@@ -321,16 +346,25 @@ class WorldModel(nn.Module):
         pace = self._pace(batch.get("tick_s"), latents)
         lengths = [context, *[1] * (ticks - context)]
         given, *later, _ = split(self._drive(pace, action, present), lengths)
-        state, foretold, log_error = self._read(latents[:, :context], given, pace)
+        read = batch.get("given", latents)[:, :context]
+        state, foretold, log_error = self._read(read, given, pace)
         imagined, expected = [foretold], [log_error]
         for drive in later:
             state = self._advance(state, drive)
             imagined.append(state.latents[:, None])
             expected.append(state.log_error[:, None])
-        gap = F.mse_loss(torch.cat(imagined, dim=1), latents[:, 1:], reduction="none")
+        ahead = torch.cat(imagined, dim=1)
+        gap = F.mse_loss(ahead, latents[:, 1:], reduction="none")
         error = gap.flatten(2) @ self.loss_weight().flatten()
         prediction, uncertainty = error.mean(), self.uncertainty.loss(torch.cat(expected, dim=1), error)
-        return {"prediction": prediction, "uncertainty": uncertainty, "total": prediction + 0.1 * uncertainty}
+        losses = {"prediction": prediction, "uncertainty": uncertainty}
+        total = prediction + 0.1 * uncertainty
+        if self.feel is not None and "contact" in batch:
+            # of what is seen now and of what is imagined next; the world is not bent to please these heads
+            at = torch.cat([read, ahead[:, context - 1 :].detach()], dim=1).flatten(2)
+            losses["feel"] = self.feel.loss(at, batch)
+            total = total + losses["feel"]
+        return {**losses, "total": total}
 
     # -- keeping --------------------------------------------------------------------------------------
 
@@ -348,7 +382,7 @@ class WorldModel(nn.Module):
                 f"the checkpoint says format '{config.get('format')}'; this version of forerun reads "
                 f"'{FORMAT}'. Train again, or install the version that wrote it. Path: {directory}"
             )
-        model = cls(*_described(config, Path(directory)))
+        model = cls(*described(config, Path(directory)))
         checkpoint.load_into(model, tensors, Path(directory))
         return model.eval()
 
@@ -364,16 +398,3 @@ def _key(spec: StreamSpec) -> str:
 
 
 _METHODS = nn.ModuleDict()
-
-
-def _described(config: dict[str, Any], source: Path) -> tuple[ModelConfig, GoalConfig]:
-    """What a checkpoint's config.json says about the model and its goals."""
-    try:
-        return ModelConfig.from_json(config["model"]), GoalConfig(**config.get("goal", {}))
-    except ConfigError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as cause:
-        raise CheckpointError(
-            f"config.json of the checkpoint does not describe a model ({type(cause).__name__}: {cause}); "
-            f"expected what forerun wrote there. Copy the checkpoint again, or train again. Path: {source}"
-        ) from cause

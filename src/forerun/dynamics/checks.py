@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from torch import Tensor
 
-from forerun.types import ShapeError, StreamSpec
+from forerun.config import ModelConfig
+from forerun.dynamics.heads import GoalConfig
+from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
 
 Shape = tuple[int, ...]
 
@@ -36,3 +41,16 @@ def check_goal(goal: Tensor, wanted: Shape) -> None:
             f"goals arrive as {tuple(goal.shape)}; expected {wanted}, one for each row of the state. Use "
             "this model's own goal, and repeat it for forked rows."
         )
+
+
+def described(config: dict[str, Any], source: Path) -> tuple[ModelConfig, GoalConfig]:
+    """What a checkpoint's config.json says about the model and its goals."""
+    try:
+        return ModelConfig.from_json(config["model"]), GoalConfig(**config.get("goal", {}))
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise CheckpointError(
+            f"config.json of the checkpoint does not describe a model ({type(cause).__name__}: {cause}); "
+            f"expected what forerun wrote there. Copy the checkpoint again, or train again. Path: {source}"
+        ) from cause

@@ -45,7 +45,14 @@ class PlannerConfig:
     temperature: float = 0.5
     """Of MPPI's weights, in ticks of distance."""
 
+    force_limit_n: float | None = None
+    """Predicted normal force above which a future costs more, in N; needs a model with touch."""
+    force_weight: float = 10.0
+    """Ticks of distance per newton above the limit, at every imagined tick."""
+
     def __post_init__(self) -> None:
+        if self.force_limit_n is not None and self.force_limit_n < 0:
+            raise ConfigError(f"force_limit_n is {self.force_limit_n}; expected newtons, 0 or more, or None")
         if min(self.candidates, self.iterations, self.horizon) < 1 or not 1 <= self.elites < self.candidates:
             raise ConfigError(
                 f"candidates={self.candidates}, iterations={self.iterations}, horizon={self.horizon}, elites="
@@ -75,6 +82,11 @@ class Planner:
                 "this model was trained without actions; it can imagine, but there is nothing to plan"
             )
         self.model, self.config = model, config or PlannerConfig()
+        if self.config.force_limit_n is not None and model.feel is None:
+            raise ConfigError(
+                f"a force limit of {self.config.force_limit_n:g} N is set, but this model predicts no force; "
+                "expected one trained on bursts of touch. Leave force_limit_n out, or record touch and train"
+            )
         self.random = torch.Generator().manual_seed(seed)
         self.low, self.high = model.action_bounds()
         self.goal_weight = model.goal_weight()
@@ -121,7 +133,7 @@ class Planner:
         self, state: State, goal: Float[Tensor, "B G"]
     ) -> tuple[Float[Tensor, "B K H A"], Float[Tensor, "B K"]]:
         """First population (B, K, H, A), the policy in closed loop, all but one with noise; and its cost."""
-        c, actions, costs = self.config, [], []
+        c, actions, costs, strain = self.config, [], [], torch.zeros(())
         noise = c.explore * self._noise(len(state), c.candidates, self.low.numel())
         noise[:, 0] = 0
         imagined, goals = state.fork(c.candidates), goal.repeat_interleave(c.candidates, dim=0)
@@ -129,10 +141,11 @@ class Planner:
             action = self.model.goals.act(imagined.latents.flatten(1), goals) + noise[:, :, t].flatten(0, 1)
             actions.append(action.clamp(self.low, self.high))
             imagined = self.model.step_standardised(imagined, actions[-1])
+            strain = strain + self._strain(imagined)
             if t in self.judged:
                 costs.append(self._judge(imagined, goals))
-        shape = (len(state), c.candidates)
-        return torch.stack(actions, dim=1).unflatten(0, shape), self._total(costs).unflatten(0, shape)
+        shape, cost = (len(state), c.candidates), self._total(costs) + strain
+        return torch.stack(actions, dim=1).unflatten(0, shape), cost.unflatten(0, shape)
 
     def _evaluate(
         self, state: State, goal: Float[Tensor, "B G"], candidates: Float[Tensor, "B K H A"]
@@ -141,8 +154,12 @@ class Planner:
         count = candidates.shape[1]
         forked, goals = state.fork(count), goal.repeat_interleave(count, dim=0)
         imagined = self.model.steps_standardised(forked, candidates.flatten(0, 1))
-        costs = [self._judge(s, goals) for t, s in enumerate(imagined) if t in self.judged]
-        return self._total(costs).unflatten(0, candidates.shape[:2])
+        costs, strain = [], torch.zeros(())
+        for t, ahead in enumerate(imagined):
+            strain = strain + self._strain(ahead)
+            if t in self.judged:
+                costs.append(self._judge(ahead, goals))
+        return (self._total(costs) + strain).unflatten(0, candidates.shape[:2])
 
     def _judge(self, state: State, goals: Tensor) -> Tensor:
         """(rows,) cost of being here."""
@@ -155,6 +172,14 @@ class Planner:
                 (self.model.goal(state.latents) - goals).square() @ self.goal_weight
             )
         return cost
+
+    def _strain(self, state: State) -> Tensor:
+        """(rows,) cost of pressing harder than allowed; a plain zero where nothing is limited."""
+        c = self.config
+        if c.force_limit_n is None:
+            return torch.zeros(())
+        force = self.model.predict(state)["normal_force"].amax(-1)
+        return c.force_weight * (force - c.force_limit_n).relu()
 
     def _total(self, costs: list[Tensor]) -> Tensor:
         """The end counts most; halfway breaks ties towards getting there sooner."""
