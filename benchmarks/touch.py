@@ -1,4 +1,4 @@
-"""What touch is worth in one contact task: the same learner with and without it, between a script and an oracle.
+"""What touch is worth in one contact task: one learner with and without it, between a script and an oracle.
 
     python benchmarks/touch.py --task LiftFragile --seed 0
 

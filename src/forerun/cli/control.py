@@ -49,7 +49,7 @@ class Control:
 
     Example: forerun control runs/push --env forerun/Push-v0
 
-    With --tiers it is another command, for tasks of touch: planner, policy and a fast tier at rates of their own.
+    With --tiers it is another command, for tasks of touch: planner, policy, fast tier, each at its own rate.
     See forerun control --tiers --help.
     """
 

@@ -1,4 +1,4 @@
-"""Students learn from an expert who knows what is hidden, on the situations they get into themselves (DAgger).
+"""Students learn from an expert who knows what is hidden, in situations they get into themselves (DAgger).
 
 The expert's answers depend on what nobody can see; regression makes of them what can be known from what has
 been sensed so far. Ross, Gordon and Bagnell, 2011 (arXiv:1011.0686).
@@ -132,7 +132,7 @@ def _practise(
     episodes = {"features": np.stack(trace.features, 1), "wanted": np.stack(trace.wanted, 1)}
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / "episodes.part.npz"
-    np.savez(part, **episodes)
+    np.savez(part, allow_pickle=False, **episodes)
     part.replace(kept)
     return episodes
 

@@ -25,7 +25,7 @@ class Senses:
     vision: bool = True
     proprio: bool = True
     touch: Touch = "none"
-    """``slow``: averaged over the last whole block of 33 ms; ``fast``: over the last 20 ms, and the newest."""
+    """``slow``: the mean of the last whole 33 ms; ``fast``: that of the last 20 ms, and the newest."""
 
 
 @dataclass
@@ -122,7 +122,7 @@ def policy_features(
 def fast_features(
     worlds: TouchWorlds, felt: Felt, action: np.ndarray, stance: np.ndarray, last: np.ndarray
 ) -> np.ndarray:
-    """What the fast tier is shown at 500 Hz, (B, F) float32: touch, action, the law's stance, its last residual."""
+    """The fast tier's input at 500 Hz, (B, F) float32: touch, action, the law's stance, the last residual."""
     low, high = np.asarray(worlds.action_spec.low), np.asarray(worlds.action_spec.high)
     asked = (action - (low + high) / 2) / (high - low) * 2
     clock = np.full((worlds.count, 1), 2 * worlds.time_s / worlds.seconds - 1)

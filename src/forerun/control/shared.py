@@ -28,9 +28,9 @@ class Message:
 class Block:
     """A fixed number of float64 in two slots (a seqlock with a spare): one writer, any number of readers.
 
-    The writer fills the slot that nobody reads and then counts up; a reader copies the slot of the count it saw
-    and looks whether it was overtaken twice meanwhile. So a real-time reader never waits for a writer that the
-    scheduler has put aside in the middle of a write: with a single slot it would spin for ever.
+    The writer fills the slot that nobody reads and then counts up; a reader copies the slot of the count it
+    saw and looks whether it was overtaken twice meanwhile. So a real-time reader never waits for a writer
+    that the scheduler has put aside in the middle of a write: with a single slot it would spin for ever.
 
     Args:
         size: how many numbers.
@@ -76,8 +76,8 @@ class Block:
             if int(self._count[0]) - count < 2:
                 return message
         raise TornReadError(
-            f"block {self.name} was overwritten during each of 1000 reads; expected a writer that pauses between "
-            "writes. Give every block one writer, at the rate of its tier"
+            f"block {self.name} was overwritten during each of 1000 reads; expected a writer that pauses "
+            "between writes. Give every block one writer, at the rate of its tier"
         )
 
     def age_s(self) -> float:

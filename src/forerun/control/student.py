@@ -52,6 +52,7 @@ class Student(nn.Module):
         """Turns (B, T, K) and the hidden state (1, B, width)."""
         seen = ((features - self.mean) / self.scale).clamp(-8, 8)
         out, hidden = self.gru(seen, hidden)
+        assert hidden is not None
         return self.out(out), hidden
 
 
@@ -99,7 +100,7 @@ class Tiers:
 
     Args:
         chunks: where planned actions come from, late perhaps; the task's plan, always in time, if None.
-        expert: if given, ``traces`` keep what it would have done, and worlds where ``led`` (B,) is true do it.
+        expert: if given, ``traces`` keep what it would have done; worlds where ``led`` (B,) is true do it.
     """
 
     def __init__(
@@ -189,8 +190,8 @@ class Tiers:
 
 @torch.no_grad()
 def _step(net: Student, seen: np.ndarray, hidden: Tensor | None) -> tuple[np.ndarray, Tensor]:
-    out, hidden = net(torch.from_numpy(seen)[:, None], hidden)
-    return out[:, 0].numpy().astype(np.float64), hidden
+    out, after = net(torch.from_numpy(seen)[:, None], hidden)
+    return out[:, 0].numpy().astype(np.float64), after
 
 
 def run(worlds: TouchWorlds, controller: object, seeds: range | list[int]) -> dict[str, np.ndarray]:

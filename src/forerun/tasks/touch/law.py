@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -74,8 +74,8 @@ class Law:
         return np.zeros((worlds.count, len(self.knobs)))
 
 
-Actor = Callable[[TouchWorlds], np.ndarray]
-"""Worlds to actions (B, A), asked at 50 Hz."""
+Actor = Callable[[Any], np.ndarray]
+"""Worlds of its own task to actions (B, A), asked at 50 Hz."""
 
 
 @dataclass
@@ -106,5 +106,6 @@ class Smoothed:
         self.value: np.ndarray | None = None
 
     def __call__(self, sample: np.ndarray) -> np.ndarray:
-        self.value = sample if self.value is None else self.value + self.share * (sample - self.value)
-        return self.value
+        before = sample if self.value is None else self.value
+        self.value = after = before + self.share * (sample - before)
+        return after

@@ -18,8 +18,8 @@ SURFACE = 'solref="0.004 1" solimp="0.95 0.99 0.001"'
 
 # placed per world: a geom compiled at its body's origin would stay there
 _WALLS = "".join(
-    f'<geom name="wall{k}" type="box" size="0.03 0.03 {PLATE_M / 2}" {SURFACE} pos="0.01 0 0" friction="0.3 0.005 0.0001" '
-    'rgba="0.6 0.62 0.66 1"/>'
+    f'<geom name="wall{k}" type="box" size="0.03 0.03 {PLATE_M / 2}" {SURFACE} pos="0.01 0 0" '
+    'friction="0.3 0.005 0.0001" rgba="0.6 0.62 0.66 1"/>'
     for k in range(4)
 )
 _XML = f"""

@@ -16,7 +16,7 @@ LEARNED_REFLEX = False
 
 
 class YieldingLaw(Law):
-    """Admittance: sideways forces above what sliding takes push the hand away. The residual adds up to 2 cm/s."""
+    """Admittance: sideways forces above sliding ones push the hand away. The residual adds up to 2 cm/s."""
 
     knobs = (Knob(0, BOUND_MPS), Knob(1, BOUND_MPS))
 

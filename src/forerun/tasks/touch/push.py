@@ -33,7 +33,8 @@ _XML = f"""
     <geom type="box" size="0.12 0.105 0.002" pos="0 0.115 0.1" contype="0" conaffinity="0"
           rgba="0.35 0.4 0.5 1"/>
     <body name="obstacle" mocap="true" pos="0 0.07 0.02">
-      <geom type="box" size="0.045 0.004 0.02" contype="2" conaffinity="2" solref="0.01 1" rgba="0.3 0.3 0.3 1"/>
+      <geom type="box" size="0.045 0.004 0.02" contype="2" conaffinity="2" solref="0.01 1"
+            rgba="0.3 0.3 0.3 1"/>
     </body>
     <body name="carriage" pos="0 {START_M} 0.02" gravcomp="1">
       <joint name="x" type="slide" axis="1 0 0" armature="20"/>
@@ -60,8 +61,8 @@ _XML = f"""
 
 
 class PushBehind(TouchWorlds):
-    """A caged block of 4 cm, its mass (0.2-0.7 kg) and friction (0.2-0.45) hidden, must come to a goal behind a
-    screen. Behind it an obstacle blocks the left or the right lane, at a depth that differs.
+    """A caged block of 4 cm, its mass (0.2-0.7 kg) and friction (0.2-0.45) hidden, must come to a goal behind
+    a screen. Behind it an obstacle blocks the left or the right lane, at a depth that differs.
 
     Action (2): speeds x, y in m/s within +-0.15. Command (2): x, y of the carriage in m. The carriage is
     stiff; the cage gives by 2 N/mm, which no encoder sees. Streams: proprioception (carriage x, y and speeds;
@@ -139,7 +140,7 @@ class PushBehind(TouchWorlds):
         self.hidden[i] = mass, friction, place, side
 
     def restart(self) -> None:
-        """``met_m`` (B,): where the carriage was when the block first touched the obstacle; infinite before."""
+        """``met_m`` (B,): where the carriage was when the block first met the obstacle; infinite before."""
         self.target = np.zeros((self.count, 2))
         self.peak_n = np.zeros(self.count)
         self.force_n = np.zeros(self.count)
@@ -161,7 +162,7 @@ class PushBehind(TouchWorlds):
     def follow(self, action: np.ndarray) -> np.ndarray:
         """Places follow the speeds asked for."""
         self.target = np.clip(self.target + action / 1000, (-0.09, -0.03), (0.09, 0.26))
-        return self.target + (0.0, START_M)
+        return self.target + np.array((0.0, START_M))
 
     def servo(self, command: np.ndarray) -> np.ndarray:
         return command - (0.0, START_M)
@@ -197,7 +198,7 @@ class PushBehind(TouchWorlds):
 
 
 def lane_plan(place: np.ndarray, lane: np.ndarray) -> np.ndarray:
-    """Speeds (B, 2) that bring the carriage from ``place`` (B, 2) through a ``lane`` (B,), -1 or 1, to the goal.
+    """Speeds (B, 2) from a ``place`` (B, 2) through a ``lane`` (B,), -1 or 1, to the goal.
 
     It goes aside before the obstacles, along, and back to the middle behind them.
     """

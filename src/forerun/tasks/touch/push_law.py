@@ -48,7 +48,7 @@ def expert(worlds: PushBehind) -> np.ndarray:
 
 
 def _around(place: np.ndarray, blocked: np.ndarray, met_m: np.ndarray) -> np.ndarray:
-    """The left lane; where it is ``blocked`` (B,) at ``met_m`` (B,), back from there and into the right one."""
+    """The left lane; where it is ``blocked`` (B,) at ``met_m`` (B,), back and into the right one."""
     action = lane_plan(place, np.where(blocked, 1.0, -1.0))
     x, y = place.T
     back = blocked & (x < 0.01 - LANE_M) & (y > met_m - BACK_M)

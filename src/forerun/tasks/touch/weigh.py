@@ -51,8 +51,9 @@ class WeighSort(TouchWorlds):
     right bin if it is the heavier one, to the left bin if it is the lighter.
 
     Action (2): which bin, left if negative, right otherwise, looked at from 3.35 s on; grip in N (negative
-    opens). Command (3): place across in m, height in m above the start, grip in N. Streams: proprioception (place, height, opening and
-    their speeds; 500 Hz, 2 ms old, no effort), pads (12: two wrenches; 500 Hz, 4 ms old), the camera.
+    opens). Command (3): place across in m, height in m above the start, grip in N. Streams: proprioception
+    (place, height, opening and their speeds; 500 Hz, 2 ms old, no effort), pads (12: two wrenches; 500 Hz,
+    4 ms old), the camera.
 
     Success: the second box stands in its bin at 4.8 s, and no pad ever pressed with more than 15 N.
     """

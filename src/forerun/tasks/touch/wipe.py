@@ -55,8 +55,8 @@ def profile(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 class WipeForce(TouchWorlds):
-    """A padded tool of 1.2 kg wipes 20 cm at 8 cm/s over a surface whose height, slope, waves and softness are
-    hidden, and which drops by 5 mm midway.
+    """A padded tool of 1.2 kg wipes 20 cm at 8 cm/s over a surface whose height, slope, waves and softness
+    are hidden, and which drops by 5 mm midway.
 
     Action (3): speed along in m/s within +-0.15, speed upwards in m/s within +-0.15, force wanted in N within
     0-15 (for a fast tier that can feel). Command (2): place along and height in m. Streams: proprioception
@@ -175,7 +175,7 @@ class WipeForce(TouchWorlds):
         return self.target - (0.1, 0.0)
 
     def servo(self, command: np.ndarray) -> np.ndarray:
-        return command + (0.1, 0.0)
+        return command + np.array((0.1, 0.0))
 
     def watch(self) -> None:
         normal = self.normal()

@@ -6,7 +6,6 @@ import numpy as np
 
 from forerun.tasks.touch.law import Knob, Law, Scripted
 from forerun.tasks.touch.wipe import APPROACH_S, TOOL_RADIUS_M, WipeForce
-from forerun.tasks.touch.worlds import TouchWorlds
 
 GAIN_MPS_PER_N, DESCENT_MPS, BOUND_MPS = 0.05, 0.022, 0.05
 EXPERT_GAIN, SLOW_GAIN = 0.03, 0.008
@@ -39,7 +38,7 @@ class ForceLaw(Law):
         slowest = -DESCENT_MPS if worlds.time_s < APPROACH_S else -0.15
         return np.clip(-GAIN_MPS_PER_N * missing, slowest, 0.15)
 
-    def stance(self, worlds: TouchWorlds, action: np.ndarray) -> np.ndarray:
+    def stance(self, worlds: WipeForce, action: np.ndarray) -> np.ndarray:
         return (self.upwards(worlds, action) / BOUND_MPS)[:, None]
 
     def wanted(self, worlds: WipeForce, action: np.ndarray) -> np.ndarray:

@@ -40,8 +40,9 @@ OPTIONS = """
   <option timestep="0.001" cone="elliptic" impratio="100" tolerance="1e-8"
           iterations="30"/>
   <size memory="2M"/>"""
-"""Elliptic cones and impratio 100: without them a firm grip creeps at millimetres a second. Euler steps: implicit
-ones damp stiff servos after the contacts are solved, and what is held then creeps ahead of the hand."""
+"""Elliptic cones and impratio 100: without them a firm grip creeps at millimetres a second. Euler steps:
+implicit ones damp stiff servos after the contacts are solved, and what is held then creeps ahead of the
+hand."""
 
 
 class TouchWorlds(ABC):
@@ -118,7 +119,7 @@ class TouchWorlds(ABC):
 
     @abstractmethod
     def nominal(self, at_s: float | None = None) -> np.ndarray:
-        """The action (B, A) planned for ``at_s`` (now, if None) from what is seen, without feeling anything."""
+        """The action (B, A) planned for ``at_s`` (now, if None) from what is seen and nothing felt."""
 
     def plan(self, steps: int) -> np.ndarray:
         """The actions (steps, B, A) of the next steps at 50 Hz, as a planner would send them."""
