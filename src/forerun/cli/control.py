@@ -47,10 +47,10 @@ class Control:
     same recordings, which is trained when first needed (minutes) and kept in the run. With --goal all of them
     act towards one picture of yours instead, from starts that the task draws.
 
-    Example: forerun control runs/push --env forerun/Push-v0
-
     With --tiers it is another command, for tasks of touch: planner, policy, fast tier, each at its own rate.
     See forerun control --tiers --help.
+
+    Example: forerun control runs/push --env forerun/Push-v0
     """
 
     model: Path
