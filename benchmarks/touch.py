@@ -3,7 +3,8 @@
     python benchmarks/touch.py --task LiftFragile --seed 0
 
 Teaches a policy (50 Hz) for every set of senses, and a fast tier (500 Hz) above the task's law, from one
-expert who knows what is hidden; then counts successes in worlds nobody has practised in. Writes one JSON.
+expert who knows what is hidden; then counts successes in worlds nobody has practised in. Writes one JSON,
+and the fast tier to runs/touch: `src/forerun/assets` has it from there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from forerun.control.imitation import ImitationConfig, imitate
 from forerun.control.senses import Senses, Sight
-from forerun.control.student import FAST_MS, Student, Tiers, run
+from forerun.control.student import FAST_MS, Student, Tiers, run, save_student
 from forerun.evaluation.results import write_result
 from forerun.evaluation.stats import wilson
 from forerun.tasks.touch import TouchWorlds, laws, make_worlds
@@ -36,7 +37,7 @@ BLIND, SLOW, FAST, NUMB = (
     Senses(touch="fast"),
     Senses(vision=False, proprio=False, touch="fast"),
 )
-ROUNDS = {"policy": ImitationConfig(), "fast": ImitationConfig(window=1700, rounds=10, last_steps=500)}
+ROUNDS = {"policy": ImitationConfig(), "fast": ImitationConfig(window=1700, rounds=12, last_steps=1200)}
 
 
 @dataclass(kw_only=True)
@@ -138,7 +139,9 @@ class TouchBenchmark:
             return Tiers(law(), (), FAST, None, student, None, self.law.expert, led)
 
         critical = tuple(max(0, ms - law.from_ms) // FAST_MS for ms in law.critical_ms)
-        return imitate(worlds, make, "fast", config, self.folder / "fast", _report("fast tier"), critical)
+        student = imitate(worlds, make, "fast", config, self.folder / "fast", _report("fast tier"), critical)
+        save_student(student, self.folder / f"reflex-{self.task.lower()}.safetensors", law.knobs, self._id)
+        return student
 
     def _trials(self, make: Callable[[], Any], numb: bool) -> dict[str, Any]:
         """Success with its interval, and percentiles of every other figure."""

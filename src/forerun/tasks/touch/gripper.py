@@ -22,7 +22,13 @@ _FINGER = """
       </body>"""
 
 
-def hand_xml(joints: str) -> str:
+SHELL = """
+      <geom type="box" pos="0 -0.032 -0.003" size="0.045 0.002 0.043" mass="0.001" contype="0" conaffinity="0"
+            rgba="0.32 0.33 0.38 1"/>"""
+"""A hand's own shell, as on most grippers: the camera sees neither the pads nor how the box sits in them."""
+
+
+def hand_xml(joints: str, shell: str = "") -> str:
     """A gripper that hangs from ``joints``, its pads 1 mm from a box's sides."""
     fingers = "".join(
         _FINGER.format(side=side, sign=sign, inwards=inwards, pad=PAD_HALF_M, soft=SOFT)
@@ -31,7 +37,7 @@ def hand_xml(joints: str) -> str:
     return f"""
     <body name="hand" pos="0 0 {BOX_HALF_HEIGHT_M}" gravcomp="1">{joints}
       <geom type="box" pos="0 0 0.062" size="0.045 0.01 0.012" mass="0.3" contype="0" conaffinity="0"
-            rgba="0.25 0.25 0.3 1"/>{fingers}
+            rgba="0.25 0.25 0.3 1"/>{shell}{fingers}
     </body>"""
 
 

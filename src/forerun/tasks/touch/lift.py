@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from forerun.tasks.touch.gripper import PAD_REACH_N, box_xml, hand_xml, pad_features, pads_sensor, scene_xml
+from forerun.tasks.touch.gripper import (
+    PAD_REACH_N,
+    SHELL,
+    box_xml,
+    hand_xml,
+    pad_features,
+    pads_sensor,
+    scene_xml,
+)
 from forerun.tasks.touch.sensors import GRAVITY, Sensor, pad_wrench
 from forerun.tasks.touch.worlds import TouchWorlds, min_jerk
 from forerun.types import StreamSpec
@@ -26,7 +34,8 @@ _SENSORS = "".join(
 
 
 class LiftFragile(TouchWorlds):
-    """A box of 4 x 4 x 8 cm, mass 0.05-0.6 kg (log-uniform) and friction 0.3-1.0, both hidden.
+    """A box of 4 x 4 x 8 cm, mass 0.05-0.6 kg (log-uniform) and friction 0.3-1.0, both hidden; the hand's own
+    shell hides the box, unless it slips out.
 
     The pads close until 0.3 s; the hand rises 12 cm until 1.1 s (minimum jerk); between 1.25 and 1.75 s the
     box is tugged downwards by 0.4 of its weight for 150 ms, within 5 ms. The grip motor lags by 20-40 ms.
@@ -88,7 +97,7 @@ class LiftFragile(TouchWorlds):
 
     @classmethod
     def xml(cls) -> str:
-        return scene_xml("lift", hand_xml(_JOINT) + box_xml("box", 0.0), _MOTOR, _SENSORS, 0.3)
+        return scene_xml("lift", hand_xml(_JOINT, SHELL) + box_xml("box", 0.0), _MOTOR, _SENSORS, 0.3)
 
     def begin(self, i: int, rng: np.random.Generator) -> None:
         model = self.models[i]

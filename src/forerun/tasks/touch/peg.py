@@ -27,6 +27,7 @@ _XML = f"""
   {FLAT.format(ambient="0.7 0.7 0.7", diffuse="0.4 0.4 0.4")}
   <worldbody>
     <camera name="camera" pos="0 -0.2 0.15" xyaxes="1 0 0 0 0.6 0.8" projection="orthographic" fovy="0.14"/>
+    <geom type="box" size="0.5 0.5 0.01" pos="0 0 -0.1" contype="0" conaffinity="0" rgba="0.87 0.86 0.82 1"/>
     <body name="plate" mocap="true" pos="0 0 {-PLATE_M / 2}">{_WALLS}</body>
     <body name="peg" pos="0 0 {PEG_LENGTH_M / 2 + 0.004}" gravcomp="1">
       <joint name="x" type="slide" axis="1 0 0" armature="1"/>

@@ -23,8 +23,9 @@ _XML = f"""
     <camera name="camera" pos="0 -0.4 0.06" xyaxes="1 0 0 0 0 1" projection="orthographic" fovy="0.28"/>
     <body name="surface" mocap="true"><geom name="surface" type="plane" size="0.03 0.03 0.01"
           friction="0.3 0.005 0.0001" rgba="0.7 0.72 0.75 1"/></body>
-    <geom type="box" size="0.14 0.005 0.04" pos="0 -0.035 0" contype="0" conaffinity="0"
-          rgba="0.85 0.84 0.8 1"/>
+    <geom type="box" size="0.5 0.01 0.5" pos="0 0.3 0" contype="0" conaffinity="0" rgba="0.95 0.95 0.97 1"/>
+    <geom type="box" size="0.5 0.005 0.08" pos="0 -0.035 -0.04" contype="0" conaffinity="0"
+          rgba="0.7 0.68 0.62 1"/>
     <body name="tool" pos="-0.1 0 0" gravcomp="1">
       <joint name="x" type="slide" axis="1 0 0" armature="20"/>
       <joint name="z" type="slide" axis="0 0 1" damping="20"/>
