@@ -225,13 +225,13 @@ class MixedPolicy:
         self.act: Policy | None = None
 
     def reset(self, env: gymnasium.Env, rng: np.random.Generator) -> None:
-        from forerun.tasks import Task, scripted_policy
+        from forerun.tasks import scripted_policy
 
         name = self.names[int(rng.integers(len(self.names)))]
         if name == "uniform":
             self.act = lambda _: env.action_space.sample()
             return
-        if not isinstance(env.unwrapped, Task):
+        if not hasattr(env.unwrapped, "make_policy"):
             raise ConfigError(
                 f"the policy '{name}' is scripted for forerun's own tasks, and "
                 f"{type(env.unwrapped).__name__} is none of them; use --policy uniform, or call "

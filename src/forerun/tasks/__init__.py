@@ -15,6 +15,7 @@ import gymnasium
 
 from forerun.tasks.base import Task
 from forerun.tasks.policies import Quality, expert_towards, scripted_policy
+from forerun.tasks.touch import TOUCH_TASKS
 
 TASKS: dict[str, str] = {
     "forerun/Reach-v0": "forerun.tasks.reach:Reach",
@@ -23,17 +24,27 @@ TASKS: dict[str, str] = {
     "forerun/TwoRoom-v0": "forerun.tasks.tworoom:TwoRoom",
     "forerun/PushT-v0": "forerun.tasks.pusht:PushT",
 }
-"""Every task by its Gymnasium id, and where its class lives."""
+"""Every goal-reaching task by its Gymnasium id, and where its class lives."""
 
 for _id, _entry_point in TASKS.items():
     if _id not in gymnasium.registry:
         gymnasium.register(_id, entry_point=_entry_point, order_enforce=False, disable_env_checker=True)
+for _id in TOUCH_TASKS:
+    if _id not in gymnasium.registry:
+        gymnasium.register(
+            _id,
+            entry_point="forerun.tasks.touch.env:TouchEnv",
+            kwargs={"task": _id},
+            order_enforce=False,
+            disable_env_checker=True,
+        )
 
 
 def alternatives(env: str) -> str:
     """What to say to who asked for an unknown ``env``: the nearest of these, and all of them."""
-    close = difflib.get_close_matches(env, TASKS, n=1)
-    return f"{f'did you mean {close[0]}? ' if close else ''}forerun's own are {', '.join(TASKS)}"
+    own = [*TASKS, *TOUCH_TASKS]
+    close = difflib.get_close_matches(env, own, n=1)
+    return f"{f'did you mean {close[0]}? ' if close else ''}forerun's own are {', '.join(own)}"
 
 
-__all__ = ["TASKS", "Quality", "Task", "alternatives", "expert_towards", "scripted_policy"]
+__all__ = ["TASKS", "TOUCH_TASKS", "Quality", "Task", "alternatives", "expert_towards", "scripted_policy"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from forerun.tasks.scene import FLAT
@@ -10,6 +12,9 @@ from forerun.types import StreamSpec
 
 PAD_HALF_M, BOX_HALF_M, BOX_HALF_HEIGHT_M = 0.01, 0.02, 0.04
 PAD_REACH_N = 40.0
+LIGHTEST_KG, HEAVIEST_KG = 0.05, 0.6
+PAD_LIMITS = (*(60.0,) * 3, *(1.0,) * 3) * 2
+"""Where the pads' sensors saturate, N and N m: above what the motors reach."""
 SOFT = 'solref="0.004 1" solimp="0.95 0.99 0.001"'
 
 _FINGER = """
@@ -49,6 +54,31 @@ def box_xml(name: str, x_m: float) -> str:
             contype="6" conaffinity="6" condim="4" priority="1" friction="0.6 0.005 0.0001" {SOFT}
             rgba="0.15 0.45 0.3 1"/>
     </body>"""
+
+
+def set_box(model: Any, name: str, mass_kg: float, friction: float) -> None:
+    """Write a box's hidden mass and friction.
+
+    MuJoCo's contacts are springs and dampers per inertia that they meet: how deep pads sink into a box would
+    tell its mass to who only sees how far the hand is closed. So every box has the inertia of the heaviest
+    across the pads and about the axes that let it turn between them; `even_contacts` does the rest.
+    """
+    body, geom = model.body(name).id, model.geom(name).id
+    model.body_inertia[body] *= mass_kg / model.body_mass[body]
+    model.body_mass[body] = mass_kg
+    model.geom_friction[geom, 0] = friction
+    across, *turning = model.body_dofadr[body] + np.array([0, 4, 5])
+    share = HEAVIEST_KG / mass_kg - 1
+    model.dof_armature[across] = mass_kg * share
+    model.dof_armature[turning] = model.body_inertia[body, 1:] * share
+
+
+def even_contacts(model: Any, name: str) -> None:
+    """Contacts of a box as soft as those of the lightest; for `TouchWorlds.correct`."""
+    body = model.body(name).id
+    by_mass = model.body_mass[body] / np.array([LIGHTEST_KG, HEAVIEST_KG, HEAVIEST_KG])
+    turning = np.mean(by_mass / model.body_inertia[body])
+    model.body_invweight0[body] = np.mean([1 / HEAVIEST_KG, 1 / LIGHTEST_KG, 1 / LIGHTEST_KG]), turning
 
 
 def scene_xml(name: str, body: str, motors: str, sensors: str, width_m: float) -> str:
@@ -94,7 +124,16 @@ def pads_sensor(noise_n: float, gain_error: float, drift: float) -> Sensor:
     """Both pads' wrenches, left then right, in the world's axes about each pad's centre."""
     names = tuple(f"{side}.{part}" for side in ("left", "right") for part in PAD_NAMES)
     return Sensor(
-        spec=StreamSpec(name="pads", kind="touch", shape=(12,), unit="N, N m", names=names, rate_hz=500.0),
+        spec=StreamSpec(
+            name="pads",
+            kind="touch",
+            shape=(12,),
+            unit="N, N m",
+            names=names,
+            rate_hz=500.0,
+            low=tuple(-reach for reach in PAD_LIMITS),
+            high=PAD_LIMITS,
+        ),
         every_ms=2,
         delay_ms=4,
         noise=(*(noise_n,) * 3, *(noise_n / 100,) * 3) * 2,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from forerun.tasks.touch.gripper import (
     PAD_REACH_N,
     SHELL,
     box_xml,
+    even_contacts,
     hand_xml,
     pad_features,
     pads_sensor,
     scene_xml,
+    set_box,
 )
 from forerun.tasks.touch.sensors import GRAVITY, Sensor, pad_wrench
 from forerun.tasks.touch.worlds import TouchWorlds, min_jerk
@@ -103,12 +107,12 @@ class LiftFragile(TouchWorlds):
         model = self.models[i]
         mass, friction = np.exp(rng.uniform(*np.log(MASS_KG))), rng.uniform(*FRICTION)
         lag, tug = rng.uniform(*LAG_S), rng.uniform(1.25, 1.75)
-        box = model.body("box").id
-        model.body_inertia[box] *= mass / model.body_mass[box]
-        model.body_mass[box] = mass
-        model.geom_friction[model.geom("box").id, 0] = friction
+        set_box(model, "box", mass, friction)
         model.actuator_dynprm[1:, 0] = lag
         self.hidden[i] = mass, friction, lag, tug
+
+    def correct(self, model: Any) -> None:
+        even_contacts(model, "box")
 
     def restart(self) -> None:
         self.target = np.zeros(self.count)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from forerun.tasks.scene import FLAT
-from forerun.tasks.touch.sensors import PAD_NAMES, Sensor
+from forerun.tasks.touch.sensors import Sensor, wrist_sensor
 from forerun.tasks.touch.worlds import OPTIONS, TouchWorlds
 from forerun.types import StreamSpec
 
@@ -106,15 +106,7 @@ class PegFeel(TouchWorlds):
             delay_ms=2,
             step=5e-5,
         ),
-        Sensor(
-            spec=StreamSpec(
-                name="wrench", kind="touch", shape=(6,), unit="N, N m", names=PAD_NAMES, rate_hz=500.0
-            ),
-            every_ms=2,
-            delay_ms=2,
-            noise=(0.05, 0.05, 0.05, 0.005, 0.005, 0.005),
-            gain_error=0.02,
-        ),
+        wrist_sensor(),
     )
 
     @classmethod

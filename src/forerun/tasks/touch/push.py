@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from forerun.tasks.scene import FLAT
-from forerun.tasks.touch.sensors import PAD_NAMES, Sensor
+from forerun.tasks.touch.sensors import Sensor, wrist_sensor
 from forerun.tasks.touch.worlds import OPTIONS, TouchWorlds
 from forerun.types import StreamSpec
 
@@ -113,15 +113,7 @@ class PushBehind(TouchWorlds):
             noise=(5e-5, 5e-5, 2e-3, 2e-3),
             step=(1e-4, 1e-4, 5e-3, 5e-3),
         ),
-        Sensor(
-            spec=StreamSpec(
-                name="wrench", kind="touch", shape=(6,), unit="N, N m", names=PAD_NAMES, rate_hz=500.0
-            ),
-            every_ms=2,
-            delay_ms=2,
-            noise=(0.05, 0.05, 0.05, 0.005, 0.005, 0.005),
-            gain_error=0.02,
-        ),
+        wrist_sensor(),
     )
 
     @classmethod

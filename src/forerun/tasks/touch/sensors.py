@@ -27,7 +27,8 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """How a stream is measured. Every spread is a standard deviation in the stream's unit."""
+    """How a stream is measured. Every spread is a standard deviation in the stream's unit; beyond ``low`` and
+    ``high`` of the ``spec`` it saturates."""
 
     spec: StreamSpec
     every_ms: int
@@ -57,6 +58,8 @@ class SensorLine:
         self.gain = np.ones((worlds, self.channels), np.float32) if not video else None
         self.drift = np.zeros((worlds, self.channels if not video else 0), np.float32)
         self.step = np.asarray(sensor.step) if sensor.step else None
+        low, high = sensor.spec.low, sensor.spec.high
+        self.reach = None if low is None or high is None else (np.asarray(low), np.asarray(high))
         self.waiting: deque[Reading] = deque()
 
     def restart(self, rngs: list[np.random.Generator]) -> None:
@@ -86,6 +89,8 @@ class SensorLine:
                 values = values + self.noise[min(self.taken, self.captures - 1)]
             if self.step is not None:
                 values = np.round(values / self.step) * self.step
+            if self.reach is not None:
+                values = np.clip(values, *self.reach)
             values = values.astype(np.float32)
         self.taken += 1
         self.waiting.append(Reading(values.reshape(-1, *self.sensor.spec.shape), ms / 1000))
@@ -100,6 +105,24 @@ class SensorLine:
 
 GRAVITY = 9.81
 PAD_NAMES = ("fx", "fy", "fz", "tx", "ty", "tz")
+WRIST_REACH = (145.0, 145.0, 290.0, 10.0, 10.0, 10.0)
+"""N and N m: what a force-torque sensor for a small arm measures."""
+
+
+def wrist_sensor() -> Sensor:
+    """A wrench (6) at the wrist or tip: 500 Hz, 2 ms old, a little noise, gains off by 2 %."""
+    spec = StreamSpec(
+        name="wrench",
+        kind="touch",
+        shape=(6,),
+        unit="N, N m",
+        names=PAD_NAMES,
+        rate_hz=500.0,
+        low=tuple(-reach for reach in WRIST_REACH),
+        high=WRIST_REACH,
+    )
+    noise = (0.05, 0.05, 0.05, 0.005, 0.005, 0.005)
+    return Sensor(spec=spec, every_ms=2, delay_ms=2, noise=noise, gain_error=0.02)
 
 
 def pad_wrench(netforce: np.ndarray, centre: np.ndarray) -> np.ndarray:

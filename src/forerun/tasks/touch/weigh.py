@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from forerun.tasks.touch.gripper import PAD_REACH_N, box_xml, hand_xml, pad_features, pads_sensor, scene_xml
+from forerun.tasks.touch.gripper import (
+    PAD_REACH_N,
+    box_xml,
+    even_contacts,
+    hand_xml,
+    pad_features,
+    pads_sensor,
+    scene_xml,
+    set_box,
+)
 from forerun.tasks.touch.sensors import Sensor, pad_wrench
 from forerun.tasks.touch.worlds import TouchWorlds, min_jerk
 from forerun.types import StreamSpec
@@ -118,14 +129,15 @@ class WeighSort(TouchWorlds):
         for name, mass in zip(
             ("first", "second"), masses if second_is_heavier else masses[::-1], strict=True
         ):
-            body = model.body(name).id
-            model.body_inertia[body] *= mass / model.body_mass[body]
-            model.body_mass[body] = mass
-            model.geom_friction[model.geom(name).id, 0] = friction
+            set_box(model, name, mass, friction)
             self.hidden[i, 0 if name == "first" else 1] = mass
         self.hidden[i, 2:] = friction, second_is_heavier
         self.data[i].qpos[0] = PLACES_M[0]
         self.data[i].ctrl[0] = PLACES_M[0]
+
+    def correct(self, model: Any) -> None:
+        for name in ("first", "second"):
+            even_contacts(model, name)
 
     def restart(self) -> None:
         self.direction = np.zeros(self.count)

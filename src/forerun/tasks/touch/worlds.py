@@ -142,6 +142,9 @@ class TouchWorlds(ABC):
     def disturb(self) -> None:  # noqa: B027
         """What the world does by itself before each millisecond: tugs, moving tables."""
 
+    def correct(self, model: Any) -> None:  # noqa: B027
+        """Change what MuJoCo worked out from the masses of a world, before its first step."""
+
     def restart(self) -> None:  # noqa: B027
         """Forget the account of the last episode."""
 
@@ -182,6 +185,7 @@ class TouchWorlds(ABC):
         """Let the solver know of a changed mass: with the compiled one, contacts are too stiff and burst."""
         start = data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy()
         self.mujoco.mj_setConst(model, data)
+        self.correct(model)
         data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = start
         self.mujoco.mj_forward(model, data)
 
