@@ -70,7 +70,7 @@ def test_the_loss_moves_every_weight_of_the_trunk(model: WorldModel) -> None:
     for name, weight in [*model.trunk.named_parameters(), *model.next_latents.named_parameters()]:
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
-    for part in (model.goals, model.encoders, model.uncertainty):
+    for part in (model.goals, model.senses, model.uncertainty):
         assert all(weight.grad is None for weight in part.parameters())
 
 

@@ -1,4 +1,4 @@
-"""Claims about the contact tasks: physics that does not creep, senses that do not leak, worlds that repeat."""
+"""Claims about the contact tasks: physics without creep, senses without leaks, worlds that repeat."""
 
 from __future__ import annotations
 

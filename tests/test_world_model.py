@@ -243,7 +243,7 @@ def test_packed_streams_lie_side_by_side_without_padding() -> None:
     assert model.layout.shape == (1, model.config.size.latent_dim + JOINTS)
     seen = latents(model, B, T)
     felt = model.layout.part(seen, ARM.name)[..., 0, :]
-    torch.testing.assert_close(felt, model.vector_code(ARM).scale(clip(B, T)[ARM.name]))
+    torch.testing.assert_close(felt, model.senses.vector(ARM).scale(clip(B, T)[ARM.name]))
     assert torch.equal(model.goal(seen), model.layout.part(seen, CAMERA.name).flatten(-2))
 
 
@@ -257,7 +257,7 @@ def test_padding_of_a_vector_stream_stays_zero_in_imagination() -> None:
 
 def test_vector_streams_come_back_exactly_in_their_own_unit(model: WorldModel) -> None:
     seen = clip(B, T)
-    scale = model.encoder(ARM).scale
+    scale = model.senses.encoder(ARM).scale
     seen["arm.position"] = 100 + 3 * seen["arm.position"]
     scale.fit(seen["arm.position"].flatten(0, 1))  # type: ignore[union-attr, operator]
     state = model.start(model.encode(seen)[:, :1])

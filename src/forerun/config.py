@@ -12,6 +12,8 @@ from typing import Any, Literal
 from forerun.types import ConfigError, StreamSpec
 
 Size = Literal["xs", "s", "m", "l", "xl"]
+Feeling = Literal["both", "latent", "statistics"]
+"""In which space touch is foretold: learned numbers, statistics of its bursts, or both side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class SizeConfig:
     """Ticks a token can look back, itself included."""
     head_width: int
     """Width of the small networks on latents: goal policy and goal distance."""
+    touch: Feeling = "both"
+    touch_latent: int = 16
+    """Learned numbers of a touch stream at packed sizes; else it has one learned token."""
 
 
 PRESETS: dict[str, SizeConfig] = {
@@ -100,8 +105,8 @@ class ModelConfig:
 
     @property
     def learned(self) -> tuple[StreamSpec, ...]:
-        """Streams whose latents are learned and whitened; vectors have a fixed code."""
-        return (*self.video, *self.bursts)
+        """Streams of which latents are learned and whitened; vectors have a fixed code."""
+        return self.video if self.size.touch == "statistics" else (*self.video, *self.bursts)
 
     @property
     def action_size(self) -> int:

@@ -52,11 +52,11 @@ def fit_scales(model: WorldModel, cache: TickCache, episodes: np.ndarray, pictur
                     f"stream '{spec.name}' never changes: all its pictures are alike, as of a camera that "
                     f"was off, and there is nothing to learn from it. Leave it out: --streams {others}"
                 )
-            model.centre(spec).fit(torch.from_numpy(seen))
+            model.senses.centre(spec).fit(torch.from_numpy(seen))
         elif is_burst(spec):
-            model.touch_code(spec).fit(torch.from_numpy(values[rows[cache.valid[spec.name][rows]]]))
+            model.senses.touch(spec).fit(torch.from_numpy(values[rows[cache.valid[spec.name][rows]]]))
         else:
-            model.vector_code(spec).scale.fit(torch.from_numpy(values[rows]).flatten(1))
+            model.senses.vector(spec).scale.fit(torch.from_numpy(values[rows]).flatten(1))
     if model.config.action is not None:
         model.action_scale.fit(torch.from_numpy(cache.streams["action"][rows]))
 
@@ -87,8 +87,8 @@ class RepresentationLearner:
         self.heads = Representation(latent_size, model.config.action_size, self.config)
         self.module = nn.ModuleDict(
             {
-                "encoders": nn.ModuleList(model.encoder(s) for s in self.streams),
-                "decoders": nn.ModuleList(model.decoder(s) for s in model.config.video),
+                "encoders": nn.ModuleList(model.senses.encoder(s) for s in self.streams),
+                "decoders": nn.ModuleList(model.senses.decoder(s) for s in model.config.video),
                 "heads": self.heads,
             }
         )
@@ -111,7 +111,7 @@ class RepresentationLearner:
         return batch
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        tokens = {s.name: self.model.encode_stream(s, batch) for s in self.streams}
+        tokens = {s.name: self.model.senses.encode_stream(s, batch) for s in self.streams}
         z = torch.cat([t.flatten(2) for t in tokens.values()], dim=-1)
         action = self.model.action_scale(batch["action"]) if "action" in batch else None
         redrawn = self._reconstruction(batch, tokens) if self.config.reconstruction else None
@@ -147,8 +147,8 @@ def redrawing_error(model: WorldModel, stream: str, latents: Tensor, picture: Te
         A scalar; about 1 for the mean picture itself.
     """
     spec = next(s for s in model.config.video if s.name == stream)
-    target = model.centre(spec)(picture)
-    drawn = model.decoder(spec)(latents)
+    target = model.senses.centre(spec)(picture)
+    drawn = model.senses.decoder(spec)(latents)
     weight = target.abs().mean(-1, keepdim=True)
     weight = 0.3 + weight / weight.mean().clamp_min(1e-6)
     return (weight / weight.mean() * (drawn - target).square()).mean()
@@ -162,7 +162,7 @@ def feeling_error(model: WorldModel, stream: str, latents: Tensor, burst: Tensor
     Returns:
         A scalar, as a share of variance.
     """
-    code = model.touch_code(next(s for s in model.config.bursts if s.name == stream))
+    code = model.senses.touch(next(s for s in model.config.bursts if s.name == stream))
     target = code.scale(burst)
     blind = code.redrawn(code.missing(len(burst)))
     return F.mse_loss(code.redrawn(latents), target) + 0.1 * F.mse_loss(blind, target)
@@ -177,7 +177,7 @@ def touch_labels(model: WorldModel, cache: TickCache) -> dict[str, Tensor]:
     if model.feel is None:
         return {}
     bursts = {s.name: torch.from_numpy(np.array(cache.streams[s.name])) for s in model.config.bursts}
-    touched = [model.touch_code(s).touched(bursts[s.name]) for s in model.config.bursts]
+    touched = [model.senses.touch(s).touched(bursts[s.name]) for s in model.config.bursts]
     labels = {"contact": torch.stack(touched).any(0)}
     for label, stream in (("contact", "contact_truth"), ("slip", "slip")):
         if stream in cache.specs:
@@ -214,7 +214,9 @@ class LatentTable:
 def _whiten(model: WorldModel, raw: Tensor, rows: np.ndarray, chunk: int) -> None:
     """Fit the whitening of every learned stream on ``rows`` of the latents, and apply it in place."""
     for spec in model.config.learned:
-        place = model.layout.places[spec.name]
+        place = model.senses.learned_place(spec)
+        if place is None:
+            continue
         seen = raw[:, *place][torch.from_numpy(rows)]
         if float(seen.std(0).max()) < 1e-4:
             if is_burst(spec):
@@ -251,7 +253,7 @@ def without(model: WorldModel, latents: Tensor, name: str) -> Tensor:
     """Whitened latents (..., N, D) as they would be had the touch stream ``name`` been absent."""
     spec, place = next(s for s in model.config.bursts if s.name == name), model.layout.places[name]
     raw, out = torch.zeros(model.layout.shape), latents.clone()
-    raw[place] = model.touch_code(spec).absent.detach()
+    raw[place] = model.senses.touch(spec).missing().detach().view_as(raw[place])
     out[..., *place] = model.whitening(raw)[place]
     return out
 

@@ -22,21 +22,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from forerun import checkpoint
-from forerun.config import ModelConfig, is_burst
+from forerun.config import ModelConfig
 from forerun.dynamics.checks import check_actions, check_goal, check_latents, described
 from forerun.dynamics.feel import Feel
 from forerun.dynamics.heads import GoalConfig, GoalHeads, Uncertainty
 from forerun.dynamics.state import Pace, State, common, join
 from forerun.dynamics.transformer import Drive, Trunk, split
 from forerun.encoders.layout import Layout
-from forerun.encoders.proprio import Standardise, VectorCode
-from forerun.encoders.touch import WIDTH, TouchCode
-from forerun.encoders.video import Centre, video_decoder, video_encoder
+from forerun.encoders.proprio import Standardise
+from forerun.encoders.senses import Senses
 from forerun.encoders.whitening import Whitening
-from forerun.types import CheckpointError, ConfigError, ShapeError, StreamSpec
+from forerun.types import CheckpointError, ConfigError
 
 __all__ = ["State", "WorldModel", "join"]
-FORMAT = "forerun-world-model-5"
+FORMAT = "forerun-world-model-6"
 
 
 class WorldModel(nn.Module):
@@ -49,10 +48,7 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config = config
         size = config.size
-        self.encoders = nn.ModuleDict()
-        self.decoders = nn.ModuleDict()
-        self.centres = nn.ModuleDict()
-        self.layout = Layout({s.name: self._add_stream(s) for s in config.streams}, packed=size.packed)
+        self.senses = Senses(config)
         tokens, numbers = self.layout.shape
         self.action_scale = Standardise(max(config.action_size, 1))
         self.trunk = Trunk(size, tokens, numbers, config.action_size)
@@ -65,31 +61,12 @@ class WorldModel(nn.Module):
         self.feel = Feel(tokens * numbers, config.bursts, size.head_width) if config.bursts else None
         self.goals = GoalHeads(tokens * numbers, len(towards), config.action_size, size.head_width, goal)
         self.whitening = Whitening(tokens, numbers)
-        self.register_buffer("used", self._used(), persistent=False)
+        self.register_buffer("used", self.senses.used(), persistent=False)
 
-    def _add_stream(self, spec: StreamSpec) -> tuple[int, int]:
-        """Make the encoder and decoder of a stream; returns the shape (tokens, width) of its latents."""
-        size, key = self.config.size, _key(spec)
-        if spec.kind == "video":
-            self.centres[key] = Centre(spec.shape[0])
-            self.encoders[key] = video_encoder(size, spec.shape[0])
-            self.decoders[key] = video_decoder(size, spec.shape[0])
-            return size.video_tokens, size.latent_dim
-        if is_burst(spec):
-            width = min(spec.size, WIDTH) if size.packed else size.latent_dim
-            self.encoders[key] = TouchCode(spec.size, width, size.head_width, spec.name)
-            return 1, width
-        width = spec.size if size.packed else size.latent_dim
-        self.encoders[key] = code = VectorCode(spec.size, width, spec.name)
-        return code.tokens, width
-
-    def _used(self) -> Tensor:
-        """(N, D): zero where a vector was padded, else one."""
-        used = torch.ones(self.layout.shape).flatten()
-        for spec in self.config.streams:
-            if spec.kind != "video" and not is_burst(spec):
-                used[self.layout.numbers([spec.name])[spec.size :]] = 0
-        return used.view(self.layout.shape)
+    @property
+    def layout(self) -> Layout:
+        """Where in one tick's latents each stream lies."""
+        return self.senses.layout
 
     def loss_weight(self) -> Tensor:
         """(N, D): what a squared error counts, as a share of the variance of its own stream.
@@ -118,61 +95,11 @@ class WorldModel(nn.Module):
         Raises:
             ShapeError: another stream is missing, or one has another shape than in training.
         """
-        return self.whitening(
-            self.layout.join([self.encode_stream(s, observation) for s in self.config.streams])
-        )
-
-    def encode_stream(self, spec: StreamSpec, observation: Mapping[str, Tensor]) -> Float[Tensor, "B T n d"]:
-        """One stream (B, T, *shape) to its own tokens (B, T, n, d), before whitening."""
-        values = observation.get(spec.name)
-        if values is None and is_burst(spec) and observation:
-            batch = next(iter(observation.values())).shape[:2]
-            return self.touch_code(spec).missing(*batch)
-        if values is None:
-            raise ShapeError(
-                f"stream '{spec.name}' is missing; the observation holds {sorted(observation)}. This model "
-                f"was trained on {[s.name for s in self.config.streams]}: give every one of them."
-            )
-        if tuple(values.shape[2:]) != spec.shape:
-            raise ShapeError(
-                f"stream '{spec.name}' arrives with shape {tuple(values.shape[2:])} after (rows, ticks); "
-                f"this model was trained on {spec.shape} [{spec.unit}]. Record or resize to that shape."
-            )
-        if spec.kind == "video" and values.dtype != torch.uint8:
-            raise ShapeError(
-                f"stream '{spec.name}' arrives as {values.dtype}; expected uint8 RGB, 0..255, as recorded. "
-                "The model centres pictures itself."
-            )
-        encoder = self.encoder(spec)
-        if is_burst(spec):
-            return encoder(values.float(), observation.get(f"{spec.name}.valid"))
-        if spec.kind != "video":
-            return encoder(values.float().flatten(2))
-        flat = encoder(self.centre(spec)(values.flatten(0, 1)))
-        return flat.unflatten(0, values.shape[:2])
+        return self.whitening(self.senses.encode(observation))
 
     def goal(self, latents: Float[Tensor, "*B N D"]) -> Float[Tensor, "*B Z"]:
         """What of one tick's latents (..., N, D) makes a goal (..., Z): pictures, nothing the robot feels."""
         return latents.flatten(-2)[..., self.goal_numbers]
-
-    def encoder(self, spec: StreamSpec) -> nn.Module:
-        return self.encoders[_key(spec)]
-
-    def centre(self, spec: StreamSpec) -> Centre:
-        """The mean picture of a video stream, and deviations from it."""
-        return self.centres[_key(spec)]  # type: ignore[return-value]
-
-    def vector_code(self, spec: StreamSpec) -> VectorCode:
-        """The code of a vector or touch stream; it holds the stream's scale."""
-        return self.encoders[_key(spec)]  # type: ignore[return-value]
-
-    def touch_code(self, spec: StreamSpec) -> TouchCode:
-        """The code of a burst of touch; it holds the sensor's scale and noise floor."""
-        return self.encoders[_key(spec)]  # type: ignore[return-value]
-
-    def decoder(self, spec: StreamSpec) -> nn.Module:
-        """The decoder of a video stream."""
-        return self.decoders[_key(spec)]
 
     # -- imagining ------------------------------------------------------------------------------------
 
@@ -284,15 +211,7 @@ class WorldModel(nn.Module):
 
     def decode_latents(self, latents: Tensor) -> dict[str, Tensor]:
         """Whitened latents (B, N, D) to every stream in its own unit."""
-        raw = self.whitening.inverse(latents)
-        out = {}
-        for spec in self.config.streams:
-            part, code = self.layout.part(raw, spec.name), self.encoder(spec)
-            if isinstance(code, VectorCode | TouchCode):
-                out[spec.name] = code.decode(part).unflatten(-1, spec.shape)
-            else:
-                out[spec.name] = self.centre(spec).inverse(self.decoder(spec)(part))
-        return out
+        return self.senses.decode(self.whitening.inverse(latents))
 
     def predict(self, state: State) -> dict[str, Tensor]:
         """Heads on the present tick, by name.
@@ -389,12 +308,3 @@ class WorldModel(nn.Module):
     def num_parameters(self) -> dict[str, int]:
         """Parameters by part, for people."""
         return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
-
-
-def _key(spec: StreamSpec) -> str:
-    """The stream's name as torch allows it: without dots, and not the name of a method."""
-    key = spec.name.replace(".", "/")
-    return f"{key}/" if hasattr(_METHODS, key) else key
-
-
-_METHODS = nn.ModuleDict()

@@ -204,7 +204,7 @@ def _decoded(model: WorldModel, latents: Tensor) -> dict[str, np.ndarray]:
 
 def _means(model: WorldModel) -> dict[str, np.ndarray]:
     """Per camera the mean picture of the training recordings (1, 1, S, S, 3): the same at every tick."""
-    means = {s.name: model.centre(s).inverse(torch.zeros(1, *s.shape)) for s in model.config.video}
+    means = {s.name: model.senses.centre(s).inverse(torch.zeros(1, *s.shape)) for s in model.config.video}
     return {name: mean[:, None].numpy() for name, mean in means.items()}
 
 
