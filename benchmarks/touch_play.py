@@ -18,27 +18,30 @@ BATCH = 200
 
 
 class Play:
-    """The plan (B, 2) of B worlds: when each hand closes, how its grip grows, relaxes and returns."""
+    """The plan (B, 2) of B worlds: each hand rises, closes, rubs down the box, lifts it, eases and grips again.
+
+    Rubbing a box that stands on the table tells its friction, lifting tells its mass.
+    """
 
     def __init__(self, worlds: int, random: np.random.Generator) -> None:
-        self.close_s = random.uniform(0.05, 0.6, worlds)
-        self.rate, self.first_n = random.uniform(5.0, 10.0, worlds), random.uniform(0.4, 0.8, worlds)
-        self.peak_n = random.uniform(14.0, 25.0, worlds)
-        self.lift_s = self.close_s + random.uniform(0.05, 0.3, worlds)
-        self.speed = random.uniform(0.03, 0.12, worlds)
-        self.relax_s = random.uniform(1.1, 1.7, worlds)
-        self.ease = random.uniform(4.0, 8.0, worlds)
+        self.close_s = random.uniform(0.15, 0.5, worlds)
+        self.rub_s = self.close_s + random.uniform(0.08, 0.2, worlds)
+        self.lift_s = self.rub_s + random.uniform(0.15, 0.25, worlds)
+        self.first_n, self.peak_n = random.uniform(0.5, 6.0, worlds), random.uniform(14.0, 25.0, worlds)
+        self.rate, self.speed = random.uniform(5.0, 10.0, worlds), random.uniform(0.03, 0.12, worlds)
+        self.relax_s, self.ease = random.uniform(1.3, 1.7, worlds), random.uniform(4.0, 8.0, worlds)
         self.again_s = self.relax_s + random.uniform(0.15, 0.4, worlds)
         self.random = random
 
     def __call__(self, now: float) -> np.ndarray:
         """Speed upwards in m/s, grip in N."""
-        grown = self.first_n * np.exp(self.rate * np.maximum(now - self.close_s, 0))
+        grown = self.first_n * np.exp(self.rate * np.maximum(now - self.lift_s, 0))
         grip = np.minimum(grown, self.peak_n) * (now >= self.close_s)
         grip = grip * np.exp(-self.ease * np.maximum(now - self.relax_s, 0))
         grip = np.where(now < self.again_s, grip * (grip > 0.15), self.peak_n)
         grip *= np.exp(0.05 * self.random.standard_normal(len(grip)))
-        return np.stack([self.speed * (now >= self.lift_s), grip], axis=1)
+        speed = np.where(now < 0.14, 0.15, 0.0) - 0.1 * ((now >= self.rub_s) & (now < self.lift_s))
+        return np.stack([speed + self.speed * (now >= self.lift_s), grip], axis=1)
 
 
 def play(count: int, seed: int) -> list[Episode]:

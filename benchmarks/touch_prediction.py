@@ -24,10 +24,10 @@ from forerun.config import Feeling, model_config
 from forerun.data.cache import TickCache, build_cache
 from forerun.evaluation.results import write_result
 from forerun.evaluation.stats import bootstrap_mean
+from forerun.pacing import PacedLearner
 from forerun.stages import (
     DynamicsLearner,
     LatentTable,
-    PacedLearner,
     RepresentationLearner,
     fit_scales,
     touch_labels,
