@@ -18,7 +18,7 @@ BATCH = 200
 
 
 class Play:
-    """The plan (B, 2) of B worlds: each hand rises, closes, rubs down the box, lifts it, eases and grips again.
+    """The plan (B, 2) of B worlds: hands rise, close, rub down the box, lift it, ease and grip again.
 
     Rubbing a box that stands on the table tells its friction, lifting tells its mass.
     """
