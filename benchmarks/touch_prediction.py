@@ -156,7 +156,7 @@ class TouchPrediction:
     episodes: int = 1000
     held_out: int = 200
     """Of them, never trained on."""
-    steps: int = 4000
+    steps: int = 7000
     representation_steps: int = 600
     batch: int = 128
     seed: int = 0
