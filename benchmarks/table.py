@@ -1,9 +1,9 @@
-"""Make the tables of the README from benchmarks/results/*.json, between markers of the form
+"""Make the tables of README.md and docs/*.md from benchmarks/results/*.json, between markers of the form
 
     <!-- table:success -->  ...  <!-- /table -->
 
-    python benchmarks/table.py            rewrites README.md
-    python benchmarks/table.py --check    exit code 1 if README.md is not what the results say
+    python benchmarks/table.py            rewrites them
+    python benchmarks/table.py --check    exit code 1 if one of them is not what the results say
 
 A table holds a row for each of its entries in rows.py that has a result. Seeds make one row if their
 settings are equal, the kind of model among them; of several such groups the newest counts, and in it the
@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rows import COUNTS, FARTHER, TABLES, Column, Row, Table
+from columns import COUNTS, FARTHER, Column, Row, Table
+from rows import TABLES
 from sentence import sentence
 
 from forerun.evaluation.results import Result, read_results
@@ -35,7 +36,7 @@ PROMISE = re.compile(r"(make demo +# about )\d+(?= minutes, installation include
 
 
 def fill(text: str, results: Sequence[Result]) -> str:
-    """The README with every marked table made anew, and the minutes it promises.
+    """A page with every marked table made anew, and the minutes it promises.
 
     Raises:
         DataError: a marker names a table that is not defined here.
@@ -45,7 +46,7 @@ def fill(text: str, results: Sequence[Result]) -> str:
         name = found["name"]
         if name not in TABLES:
             known = ", ".join(TABLES)
-            raise DataError(f"README.md marks a table '{name}'; benchmarks/table.py defines {known}")
+            raise DataError(f"a page marks a table '{name}'; benchmarks/table.py defines {known}")
         return found[1] + render(TABLES[name], results) + found[3]
 
     return MARKED.sub(made, promised(text, results))
@@ -186,15 +187,17 @@ def origin(results: Sequence[Result]) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = fill(before, read_results(ROOT / "benchmarks" / "results"))
-    if "--check" in words:
+    results, stale = read_results(ROOT / "benchmarks" / "results"), []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        before = page.read_text()
+        after = fill(before, results)
         if before != after:
-            print("the tables of README.md are stale; run: python benchmarks/table.py", file=sys.stderr)
-        return int(before != after)
-    readme.write_text(after)
-    return 0
+            stale.append(page.name)
+            if "--check" not in words:
+                page.write_text(after)
+    if stale and "--check" in words:
+        print(f"tables are stale in {', '.join(stale)}; run: python benchmarks/table.py", file=sys.stderr)
+    return int(bool(stale) and "--check" in words)
 
 
 if __name__ == "__main__":
