@@ -23,7 +23,8 @@ import tyro
 from rich.console import Console
 
 from forerun.cli.tiers import packaged_reflex, tiers_table, virtual_run
-from forerun.control.chunks import HOLD_S, Lateness, Mode
+from forerun.control.chunks import HOLD_S, Mode
+from forerun.control.lateness import Lateness
 from forerun.control.realtime import Pacer, prepare
 from forerun.control.student import read_student
 from forerun.control.wallclock import (

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from forerun.control.chunks import HANDOVER_S, HOLD_S, STEPS, Chunks, Lateness, Mode, handover, mode_at
+from forerun.control.chunks import HANDOVER_S, HOLD_S, STEPS, Chunks, Mode, handover, mode_at
 from forerun.control.gru import NumpyStudent
+from forerun.control.lateness import Lateness
 from forerun.control.robot import SimulatedRobot
 from forerun.control.senses import Felt, Senses
 from forerun.control.shared import Block, TornReadError

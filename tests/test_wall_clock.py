@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from forerun.cli.main import main
-from forerun.control.chunks import Lateness, Mode
+from forerun.control.chunks import Mode
+from forerun.control.lateness import Lateness
 from forerun.control.realtime import Pacer, fifo_permitted, one_blas_thread
 from forerun.control.wallclock import (
     DeadTierError,

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from forerun.cli.options import MaybePath
-from forerun.control.chunks import Chunks, Lateness, Mode
+from forerun.control.chunks import Chunks, Mode
+from forerun.control.lateness import Lateness
 from forerun.control.realtime import fifo_permitted
 from forerun.control.senses import Senses
 from forerun.control.student import Student, Tiers, read_student, run

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 FAR_SD, IN_A_ROW = 4.0, 3
 
 
+@dataclass(frozen=True)
+class Envelope:
+    """Between what touch should stay while a chunk is followed: features (H, B, K), a row per 20 ms.
+
+    Whoever foretells touch can fill it: a calibration (`forerun.control.calibration`), or a world model with
+    its means and spreads (`around`).
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def around(cls, mean: np.ndarray, sd: np.ndarray) -> Envelope:
+        """Four standard deviations to either side of a mean, both (H, B, K)."""
+        return cls(mean - FAR_SD * sd, mean + FAR_SD * sd)
+
+    def where(self, new: np.ndarray, before: Envelope) -> Envelope:
+        """This one in the worlds that are ``new`` (B,), what was ``before`` in the others."""
+        rows = new[None, :, None]
+        return Envelope(np.where(rows, self.low, before.low), np.where(rows, self.high, before.high))
+
+
 class Surprise:
-    """Told of every fast sample; true once, when touch was far outside the envelope three times in a row.
+    """Told of every fast sample; true once, when touch was outside the envelope three times in a row.
 
     One sample alone is a spike of the sensor. What stays outside is told once, not at every sample: a new
     surprise takes a return into the envelope first.
@@ -20,8 +44,8 @@ class Surprise:
     def __init__(self, count: int) -> None:
         self._outside = np.zeros(count, int)
 
-    def __call__(self, touch: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-        """Touch, its expected mean and its spread, each (B, K), to who is surprised now (B,)."""
-        far = (np.abs(touch - mean) > FAR_SD * sd).any(axis=-1)
+    def __call__(self, touch: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Touch and what it should stay between, each (B, K), to who is surprised now (B,)."""
+        far = ((touch < low) | (touch > high)).any(axis=-1)
         self._outside = np.where(far, self._outside + 1, 0)
         return self._outside == IN_A_ROW

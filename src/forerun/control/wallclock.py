@@ -25,8 +25,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from forerun.control.chunks import CONTROL_HZ, HOLD_S, STEPS, Lateness, Mode, handover, mode_at
+from forerun.control.chunks import CONTROL_HZ, HOLD_S, STEPS, Mode, handover, mode_at
 from forerun.control.gru import NumpyStudent
+from forerun.control.lateness import Lateness
 from forerun.control.realtime import (
     BEAT_PRIORITY,
     Granted,
