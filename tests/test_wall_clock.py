@@ -12,15 +12,9 @@ from forerun.cli.main import main
 from forerun.control.chunks import Mode
 from forerun.control.lateness import Lateness
 from forerun.control.realtime import Pacer, fifo_permitted, one_blas_thread
-from forerun.control.wallclock import (
-    DeadTierError,
-    Plan,
-    Report,
-    hold_after_kill_s,
-    run_wall_clock,
-    stopped_after_s,
-    summary,
-)
+from forerun.control.simulated import SimulatedTask
+from forerun.control.wallclock import DeadTierError, Plan, Report, run_wall_clock
+from forerun.control.wallclock_report import hold_after_kill_s, stopped_after_s, summary
 from forerun.tasks.scene import load_mujoco
 
 load_mujoco()  # not by importorskip: forerun chooses how to draw before mujoco is imported
@@ -28,7 +22,7 @@ LIFT = "forerun/LiftFragile-v0"
 
 
 def brief(**changes: object) -> Report:
-    return run_wall_clock(Plan(**{"task": LIFT, "seconds": 1.2, **changes}))  # type: ignore[arg-type]
+    return run_wall_clock(Plan(**{"mission": SimulatedTask(LIFT), "seconds": 1.2, **changes}))  # type: ignore[arg-type]
 
 
 def test_a_pacer_does_not_drift_and_counts_what_it_missed() -> None:
@@ -81,7 +75,9 @@ def test_when_a_tier_above_is_killed_the_robot_holds_then_backs_off(tier: str) -
 @pytest.mark.slow
 def test_when_the_fast_tier_is_killed_the_watchdog_stops_the_robot() -> None:
     calls = []
-    report = run_wall_clock(Plan(task=LIFT, seconds=3.0, kill=("fast", 0.4)), estop=lambda: calls.append(1))
+    report = run_wall_clock(
+        Plan(mission=SimulatedTask(LIFT), seconds=3.0, kill=("fast", 0.4)), estop=lambda: calls.append(1)
+    )
     assert calls == [1]
     assert report.killed_ns is not None
     assert report.estop_ns is not None
