@@ -38,7 +38,7 @@ SHOVES: dict[str, tuple[float, tuple[float, float, float]]] = {
     "LiftFragile": (1.15, (0.0, 0.0, -8.0)),
     "PegFeel": (1.0, (0.0, 0.0, -10.0)),
     "WipeForce": (1.6, (0.0, 0.0, -10.0)),
-    "WeighSort": (0.75, (0.0, 0.0, -6.0)),
+    "WeighSort": (3.2, (0.0, 0.0, -6.0)),
     "PushBehind": (1.2, (0.0, -4.0, 0.0)),
 }
 """When what is handled is pushed, and with how many N."""

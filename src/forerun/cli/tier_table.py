@@ -27,7 +27,7 @@ def tier_table(task: str, found: dict[str, Any]) -> RenderableType:
 
 
 def _punctuality(tiers: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, header_style="bold")
     table.add_column("\ntier", no_wrap=True)
     for head in HEADS:
         table.add_column(head, justify="right", no_wrap=True)
@@ -37,7 +37,7 @@ def _punctuality(tiers: dict[str, Any]) -> Table:
             name,
             *(f"{tier['achieved_hz']:.4g}", f"{tier['wanted_hz']:g}"),
             *(_ms(late, point) for point in ("p50", "p99", "p99.9")),
-            *(str(tier["missed"]), f"{100 * tier['missed_share']:.2g} %"),
+            *(str(tier["missed"]), _share(tier["missed_share"])),
             *(_ms(age, "p50"), _ms(age, "p99"), _ms(computes, "p99")),
         )
     return table
@@ -53,9 +53,7 @@ def _outcome(found: dict[str, Any]) -> Table:
     if "overshoot" in found["force"]:
         table.add_row("overshoot", _overshoot(found["force"]))
     whole = max(1, sum(found["modes"].values()))
-    shares = (
-        f"{name.lower().replace('_', ' ')} {100 * n / whole:.1f} %" for name, n in found["modes"].items()
-    )
+    shares = (f"{name.lower().replace('_', ' ')} {_share(n / whole)}" for name, n in found["modes"].items())
     table.add_row("chunk", ", ".join(shares))
     table.add_row("surprise", _surprise(found["surprise"]))
     return table
@@ -83,8 +81,8 @@ def _surprise(surprise: dict[str, Any]) -> str:
     return f"{surprise['raised']} raised, {surprise['early_plans']} early plans"
 
 
-def _missed(tier: dict[str, Any]) -> str:
-    return f"{tier['missed']} ({100 * tier['missed_share']:.2g} %)" if tier["missed"] else "0"
+def _share(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.2g} %"
 
 
 def _ms(figures: dict[str, float], point: str) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from forerun.control.chunks import CONTROL_HZ
 from forerun.control.student import Tiers, run
-from forerun.control.surprise import Envelope
+from forerun.control.surprise import Usual
 from forerun.tasks.touch import TouchWorlds
 
 PRACTICE_FROM = 4 * 10**6
@@ -17,28 +15,6 @@ QUANTILE, WIDER, FLOOR = 0.001, 0.5, 0.15
 """Tails that are left out, and by what share of the range, plus how much, the rest is widened."""
 SMEAR_STEPS = 3
 """Contacts begin a little sooner or later than they ever did in practice."""
-
-
-@dataclass(frozen=True)
-class Usual:
-    """Bounds of touch features over an episode, (T, K) each, a row per 20 ms.
-
-    As a planner's ``envelope`` (`forerun.control.chunks.Chunks`) it gives the rows of the next steps; beyond
-    the last one, that.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-
-    def ahead(self, now_s: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high (steps, K) from ``now_s`` on."""
-        rows = np.clip(int(now_s * CONTROL_HZ + 1e-6) + np.arange(steps), 0, len(self.low) - 1)
-        return self.low[rows], self.high[rows]
-
-    def __call__(self, worlds: TouchWorlds, steps: int) -> Envelope:
-        """The same for B worlds."""
-        low, high = (np.repeat(part[:, None], worlds.count, 1) for part in self.ahead(worlds.time_s, steps))
-        return Envelope(low, high)
 
 
 def calibrate(worlds: TouchWorlds, tiers: Tiers, rounds: int = 1) -> Usual:

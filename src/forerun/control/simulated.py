@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from forerun.control.calibration import Usual
 from forerun.control.gru import NumpyStudent
 from forerun.control.mission import Mission, Samples, TierName
 from forerun.control.robot import Sample, SimulatedRobot
 from forerun.control.senses import Felt, fast_features
+from forerun.control.surprise import Usual
 from forerun.tasks.touch import TouchWorlds, laws, make_worlds, worlds_class
 
 _KEPT_MS = 4096

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forerun.tasks.touch import TouchWorlds
+
 FAR_SD, IN_A_ROW = 4.0, 3
+ROWS_HZ = 50
+"""Of an envelope: a row for every step of a chunk."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,28 @@ class Envelope:
         """This one in the worlds that are ``new`` (B,), what was ``before`` in the others."""
         rows = new[None, :, None]
         return Envelope(np.where(rows, self.low, before.low), np.where(rows, self.high, before.high))
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Bounds of touch features over an episode, (T, K) each, a row per 20 ms.
+
+    As a planner's ``envelope`` (`forerun.control.chunks.Chunks`) it gives the rows of the next steps; beyond
+    the last one, that.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def ahead(self, now_s: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high (steps, K) from ``now_s`` on."""
+        rows = np.clip(int(now_s * ROWS_HZ + 1e-6) + np.arange(steps), 0, len(self.low) - 1)
+        return self.low[rows], self.high[rows]
+
+    def __call__(self, worlds: TouchWorlds, steps: int) -> Envelope:
+        """The same for B worlds."""
+        low, high = (np.repeat(part[:, None], worlds.count, 1) for part in self.ahead(worlds.time_s, steps))
+        return Envelope(low, high)
 
 
 class Surprise:

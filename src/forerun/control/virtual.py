@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from forerun.control.calibration import Usual, calibrate
+from forerun.control.calibration import calibrate
 from forerun.control.chunks import CONTROL_HZ, Chunks, Mode
 from forerun.control.lateness import Lateness
 from forerun.control.punctuality import SPREAD, Diary, percentiles
 from forerun.control.senses import Senses
 from forerun.control.student import PUNCTUAL, Tiers, run, student_of, usual_touch
+from forerun.control.surprise import Usual
 from forerun.evaluation.stats import wilson
 from forerun.tasks.touch import TouchWorlds, laws, make_worlds, worlds_class
 from forerun.tasks.touch.worlds import PHYSICS_HZ
