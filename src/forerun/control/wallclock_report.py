@@ -58,7 +58,8 @@ def tiers(report: Report) -> dict[str, Any]:
     """The punctuality of each tier, in seconds of its own from its first tick to its last."""
     fast = {name: report.column(name) for name in ("wall_ns", "late_ns", "age_s", "compute_ns")}
     fast["age_s"][:10] = np.nan  # the first samples are older than the start
-    slow = {tier: dict(zip(SLOW_COLUMNS, rows.T, strict=True)) for tier, rows in report.slow.items()}
+    meant = {tier: rows[rows[:, 0] <= fast["wall_ns"][-1]] for tier, rows in report.slow.items()}
+    slow = {tier: dict(zip(SLOW_COLUMNS, rows.T, strict=True)) for tier, rows in meant.items()}
     plan, missed = report.plan, {**report.slow_missed, "fast": report.missed}
     rates = {"planner": 1 / plan.lateness.every_s, "policy": float(CONTROL_HZ), "fast": float(plan.hz)}
     return {tier: _tier(rates[tier], notes, missed[tier]) for tier, notes in {**slow, "fast": fast}.items()}
