@@ -1,15 +1,15 @@
-"""Make the tables of the README from benchmarks/results/*.json, between markers of the form
+"""Make the tables of the README and docs/*.md from benchmarks/results/*.json, between markers of the form
 
     <!-- table:success -->  ...  <!-- /table -->
 
-    python benchmarks/table.py            rewrites README.md
-    python benchmarks/table.py --check    exit code 1 if README.md is not what the results say
+    python benchmarks/table.py            rewrites these pages
+    python benchmarks/table.py --check    exit code 1 if a page is not what the results say
 
-A table holds a row for each of its entries in rows.py that has a result. Seeds make one row if their
-settings are equal, the kind of model among them; of several such groups the newest counts, and in it the
-newest result of each seed. Goals at several distances come from the same runs, if any run tried them all.
-Shares of trials are pooled over the seeds into one Wilson interval. Without any result the space between the
-markers is empty.
+A table holds a row for each of its entries in rows.py and control_rows.py that has a result. Seeds make one
+row if their settings are equal, the kind of model among them; of several such groups the newest counts, and
+in it the newest result of each seed. Goals at several distances come from the same runs, if any run tried
+them all. Shares of trials are pooled over the seeds into one Wilson interval. Without any result the space
+between the markers is empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rows import COUNTS, FARTHER, TABLES, Column, Row, Table
+from control_rows import CONTROL_TABLES
+from rows import COUNTS, FARTHER, Column, Row, Table
+from rows import TABLES as README_TABLES
 from sentence import sentence
 
 from forerun.evaluation.results import Result, read_results
@@ -29,13 +31,14 @@ from forerun.evaluation.stats import wilson
 from forerun.types import DataError
 
 ROOT = Path(__file__).parents[1]
+TABLES = {**README_TABLES, **CONTROL_TABLES}
 MARKED = re.compile(r"(<!-- table:(?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 PROMISE = re.compile(r"(make demo +# about )\d+(?= minutes, installation included)")
 """Where the README says how long the demo takes."""
 
 
 def fill(text: str, results: Sequence[Result]) -> str:
-    """The README with every marked table made anew, and the minutes it promises.
+    """A page with every marked table made anew, and the minutes it promises.
 
     Raises:
         DataError: a marker names a table that is not defined here.
@@ -45,7 +48,7 @@ def fill(text: str, results: Sequence[Result]) -> str:
         name = found["name"]
         if name not in TABLES:
             known = ", ".join(TABLES)
-            raise DataError(f"README.md marks a table '{name}'; benchmarks/table.py defines {known}")
+            raise DataError(f"a page marks a table '{name}'; benchmarks/table.py defines {known}")
         return found[1] + render(TABLES[name], results) + found[3]
 
     return MARKED.sub(made, promised(text, results))
@@ -186,14 +189,17 @@ def origin(results: Sequence[Result]) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = fill(before, read_results(ROOT / "benchmarks" / "results"))
-    if "--check" in words:
+    results, stale = read_results(ROOT / "benchmarks" / "results"), []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        before = page.read_text()
+        after = fill(before, results)
         if before != after:
-            print("the tables of README.md are stale; run: python benchmarks/table.py", file=sys.stderr)
-        return int(before != after)
-    readme.write_text(after)
+            stale.append(page.name)
+        if "--check" not in words:
+            page.write_text(after)
+    if "--check" in words and stale:
+        print(f"tables are stale in {', '.join(stale)}; run: python benchmarks/table.py", file=sys.stderr)
+        return 1
     return 0
 
 
