@@ -43,7 +43,7 @@ $(DEMO): pyproject.toml | $(BIN)/pip
 	touch $@
 
 $(DEV): pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet --editable '.[sim,hdf5,log,dev]'
+	$(BIN)/pip install --quiet --editable '.[sim,hdf5,log,ros,dev]'
 	touch $(DEMO) $@
 
 $(BIN)/pip:

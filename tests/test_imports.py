@@ -19,7 +19,7 @@ ORDER = [
     {"data", "encoders", "dynamics", "training", "tasks"},
     {"world_model"},
     {"stages"},
-    {"practice"},
+    {"practice", "pacing"},
     {"teach"},
     {"imagination", "serving"},
     {"control", "evaluation"},

@@ -12,7 +12,8 @@ import torch
 from closing_finger import NOISE_N, table, tiny_config
 from forerun.data.cache import TickCache
 from forerun.imagination.planner import Planner, PlannerConfig
-from forerun.stages import DynamicsLearner, LatentTable, PacedLearner, RepresentationLearner, fit_scales
+from forerun.pacing import PacedLearner
+from forerun.stages import DynamicsLearner, LatentTable, RepresentationLearner, fit_scales
 from forerun.training.learner import Learner
 from forerun.types import ConfigError, ShapeError
 from forerun.world_model import WorldModel

@@ -12,7 +12,6 @@ second. And what the first stage asks for keeps objects in the latent, where pre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -313,34 +312,6 @@ class DynamicsLearner:
             **self.sampler.describe(),
             "model": self.model.config.to_json(),
         }
-
-
-class PacedLearner:
-    """Stage two at several tick lengths in turn: one set of weights that is told how long a tick lasts.
-
-    Args:
-        learners: of one model, each on a table of its own tick.
-    """
-
-    name = "dynamics"
-
-    def __init__(self, learners: Sequence[DynamicsLearner]) -> None:
-        self.learners, self.module = list(learners), learners[0].module
-
-    def batch(self, step: int) -> Batch:
-        turn, which = divmod(step, len(self.learners))
-        learner = self.learners[which]
-        batch = learner.batch(turn)
-        return {**batch, "tick_s": torch.full((len(batch["latents"]),), learner.table.cache.tick_s)}
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        return self.learners[0].loss(batch)
-
-    def after_step(self) -> None:
-        pass
-
-    def describe(self) -> dict[str, Any]:
-        return {"paces": [learner.describe() for learner in self.learners]}
 
 
 class GoalLearner:

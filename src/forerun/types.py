@@ -13,6 +13,9 @@ import numpy as np
 
 Kind = Literal["video", "vector", "touch", "action", "privileged", "text"]
 """What a stream is for. ``privileged`` (simulator state, labels) is stored and never shown to a model."""
+Family = Literal["wrench", "taxels", "tactile_image", "magnetometer"]
+"""What measures touch: forces and torques (6, N and N m); C x H x W taxels; pictures of a gel (uint8 RGB);
+magnets in a skin (3 per site, T)."""
 
 
 class Error(Exception):
@@ -80,13 +83,46 @@ class StreamSpec:
     """Nominal rate; the time stamps are the truth."""
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
-    """Bounds per channel, for actions whose limits are known."""
+    """Bounds per channel: what an action may be, where a sensor saturates."""
+    family: Family | None = None
+    """Of touch, if known."""
+    bias: tuple[float, ...] | None = None
+    """What each channel reads while nothing is touched, in its unit; still in the samples."""
+    delay_s: float = 0.0
+    """From a sample's stamp, which is when it was captured, to its arrival; nobody knew it before."""
+    frame: str = ""
+    """Coordinate frame that vectors are in, such as "wrist"."""
 
     def __post_init__(self) -> None:
         if self.names and len(self.names) != int(np.prod(self.shape)):
             raise ShapeError(
                 f"stream '{self.name}' has shape {self.shape} but {len(self.names)} channel names; "
                 "give one name per channel, or none"
+            )
+        if self.bias is not None and len(self.bias) != self.size:
+            raise ShapeError(
+                f"stream '{self.name}' has {self.size} channels but a bias of {len(self.bias)} numbers; give "
+                "one per channel, or none"
+            )
+        if not 0 <= self.delay_s < 60:
+            raise ShapeError(
+                f"stream '{self.name}' is said to arrive {self.delay_s} s after it was captured; expected 0 "
+                "to 60 s. Stamps must say when a sample was captured, in seconds"
+            )
+        self._check_family()
+
+    def _check_family(self) -> None:
+        wanted = {
+            "wrench": self.shape == (6,),
+            "taxels": len(self.shape) == 3,
+            "tactile_image": len(self.shape) == 3 and self.shape[-1] == 3,
+            "magnetometer": bool(self.shape) and self.shape[-1] == 3,
+        }
+        if self.family is not None and (self.kind != "touch" or not wanted[self.family]):
+            raise ShapeError(
+                f"stream '{self.name}' of kind '{self.kind}' and shape {self.shape} is called {self.family}; "
+                "expected kind 'touch' and (6,) of a wrench, (C, H, W) of taxels, (H, W, 3) of a tactile "
+                "image, (..., 3) of magnetometers"
             )
 
     @property

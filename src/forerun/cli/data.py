@@ -114,6 +114,8 @@ class Doctor:
 class Convert:
     """Rewrite a data set of any format as a LeRobot v3.0 folder; faster streams keep their own clocks.
 
+    With --to mcap every episode becomes an MCAP file instead, for Foxglove and ROS tools; nothing is lost.
+
     Example: forerun data convert recordings/ lerobot/ --unit observation.state=rad action=rad
     """
 
@@ -121,6 +123,8 @@ class Convert:
     """The data set; it is only read."""
     out: Positional[Annotated[Path, OUT]]
     """The folder to make; it must not exist."""
+    to: Literal["lerobot", "mcap"] = "lerobot"
+    """What to write."""
     fps: MaybeFloat = None
     """Rate of the common clock in Hz; by default that of the first action, else video, stream."""
     streams: Names = ()
@@ -136,17 +140,13 @@ class Convert:
 
     def __call__(self) -> int:
         recordings = open_recordings(self.path, manifest=self.manifest)
+        chosen: dict[str, Any] = {"streams": self.streams or None, "units": parse_units(self.unit)}
         with progress_bar("converting") as update:
-            converting.convert(
-                recordings,
-                self.out,
-                fps=self.fps,
-                streams=self.streams or None,
-                units=parse_units(self.unit),
-                codec=self.codec,
-                crf=self.crf,
-                progress=update,
-            )
+            if self.to == "mcap":
+                converting.convert_to_mcap(recordings, self.out, **chosen, progress=update)
+            else:
+                coding: dict[str, Any] = {"fps": self.fps, "codec": self.codec, "crf": self.crf}
+                converting.convert(recordings, self.out, **chosen, **coding, progress=update)
         _written(len(recordings), self.out)
         return 0
 

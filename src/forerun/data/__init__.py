@@ -3,6 +3,8 @@
 from forerun.data.episode import Aligned, Episode, Recordings, Stream, align, newest_before
 from forerun.data.formats import open_recordings
 from forerun.data.lerobot_writer import LeRobotWriter, write_lerobot
+from forerun.data.live import LiveRecorder
+from forerun.data.touch import arrived, blocks, felt_at
 from forerun.data.video import resize_video
 from forerun.data.video_writer import write_video
 
@@ -10,9 +12,13 @@ __all__ = [
     "Aligned",
     "Episode",
     "LeRobotWriter",
+    "LiveRecorder",
     "Recordings",
     "Stream",
     "align",
+    "arrived",
+    "blocks",
+    "felt_at",
     "newest_before",
     "open_recordings",
     "resize_video",

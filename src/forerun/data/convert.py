@@ -12,6 +12,7 @@ import numpy as np
 from forerun.data.episode import Episode, Recordings, Stream
 from forerun.data.lerobot import TOLERANCE_S
 from forerun.data.lerobot_writer import write_lerobot
+from forerun.data.mcap_writer import write_mcaps
 from forerun.data.video_writer import Encoding
 from forerun.types import ConfigError, DataError, StreamSpec
 
@@ -74,6 +75,25 @@ def convert(
         codec=codec,
         **encoding,
     )
+
+
+def convert_to_mcap(
+    recordings: Recordings,
+    path: str | Path,
+    *,
+    streams: Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a folder of MCAP files, one per episode; every stream keeps its clock. Arguments as of `convert`.
+
+    Raises:
+        ConfigError: no such stream.
+        DataError, StorageError, MissingExtraError: as `forerun.data.mcap_writer.write_mcaps`.
+    """
+    chosen, count = _chosen(recordings, streams, units or {}), len(recordings)
+    told = None if progress is None else lambda done: progress(done, count)
+    return write_mcaps(path, (_episode(recordings, i, chosen, units or {}) for i in range(count)), told)
 
 
 def _positive(fps: float) -> float:

@@ -72,13 +72,15 @@ def newest_before(times_s: np.ndarray, queries_s: np.ndarray, tolerance_s: float
     return np.searchsorted(times_s, queries_s + tolerance_s, side="right") - 1
 
 
-def align(stream: Stream, times_s: np.ndarray, *, max_age_s: float = float("inf")) -> Aligned:
+def align(
+    stream: Stream, times_s: np.ndarray, *, max_age_s: float = float("inf"), tolerance_s: float = 1e-6
+) -> Aligned:
     """Read one stream at the times of another clock, never looking ahead.
 
     Each query takes the newest sample at or before it. A query whose newest sample is older than
     ``max_age_s`` seconds is marked invalid and left zero; it is never interpolated.
     """
-    index = newest_before(stream.times_s, times_s)
+    index = newest_before(stream.times_s, times_s, tolerance_s)
     age_s = np.where(index >= 0, times_s - stream.times_s[np.maximum(index, 0)], np.inf)
     valid = age_s <= max_age_s
     valid &= index >= 0

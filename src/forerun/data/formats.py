@@ -10,7 +10,9 @@ from forerun.data.folder import open_folder, videos_below
 from forerun.data.foreign import manifest_for
 from forerun.data.hdf5 import hdf5_files, open_hdf5
 from forerun.data.lerobot import open_lerobot
+from forerun.data.live import live_folders, open_live
 from forerun.data.manifest import MANIFEST, corrected, parse_manifest
+from forerun.data.mcap import mcap_files, open_mcap
 from forerun.data.rlds import open_rlds
 from forerun.data.tables import read_json
 from forerun.data.video import VIDEO_SUFFIXES
@@ -19,6 +21,8 @@ from forerun.types import DataError
 KNOWN = (
     "LeRobot v3.0 or v2.1 (meta/info.json)",
     "RLDS (features.json beside .tfrecord files)",
+    "MCAP (.mcap)",
+    "forerun's own live recordings (live.json)",
     "robomimic or ALOHA HDF5 (.hdf5)",
     f"a folder of video ({', '.join(VIDEO_SUFFIXES)})",
     f"any folder described by a {MANIFEST}",
@@ -59,6 +63,10 @@ def _open(path: Path) -> Recordings:
     inner = _only(path, "features.json")
     if inner is not None:
         return open_rlds(inner.parent)
+    if live_folders(path):
+        return open_live(path)
+    if mcap_files(path):
+        return open_mcap(path)
     if hdf5_files(path):
         return open_hdf5(path)
     content = manifest_for(path)

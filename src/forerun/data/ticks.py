@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 
 from forerun.data.episode import Episode, Recordings, Stream, newest_before
+from forerun.data.touch import STATISTICS, arrived, burst_statistics
 from forerun.data.video import resize_video
 from forerun.types import ConfigError, DataError, ShapeError, StreamSpec
 
 Mode = Literal["picture", "newest", "burst", "action"]
-BURST_STATISTICS = ("mean", "min", "max", "rms")
 CHUNK_BYTES = 64 * 2**20  # of undecoded pictures held at once
 
 
@@ -72,19 +72,19 @@ def plan_rows(
 
 
 def _plan(stream: Stream, tick_s: float, image_size: int, burst_samples: float) -> RowPlan:
-    spec = stream.spec
+    spec, row = stream.spec, {"rate_hz": 1 / tick_s, "delay_s": 0.0, "bias": None}  # see `arrived`
     if spec.kind == "action":
-        return RowPlan("action", spec, replace(spec, rate_hz=1 / tick_s))
+        return RowPlan("action", spec, replace(spec, **row))
     if spec.kind == "video" or (spec.kind == "touch" and _holds_pictures(stream)):
         shape = (image_size, image_size, spec.shape[-1])
-        return RowPlan("picture", spec, replace(spec, shape=shape, names=(), rate_hz=1 / tick_s))
+        return RowPlan("picture", spec, replace(spec, shape=shape, names=(), **row))
     samples = tick_s / period_s(stream)
     if (spec.kind == "touch" and samples > 0.99) or (spec.kind == "vector" and samples > burst_samples):
         channels = spec.names or tuple(str(i) for i in range(spec.size))
-        names = tuple(f"{n} {s}" for s in BURST_STATISTICS for n in channels)
-        burst = replace(spec, shape=(4 * spec.size,), names=names, rate_hz=1 / tick_s, low=None, high=None)
+        names = tuple(f"{n} {s}" for s in STATISTICS for n in channels)
+        burst = replace(spec, shape=(4 * spec.size,), names=names, low=None, high=None, family=None, **row)
         return RowPlan("burst", spec, burst)
-    return RowPlan("newest", spec, replace(spec, rate_hz=1 / tick_s))
+    return RowPlan("newest", spec, replace(spec, **row))
 
 
 def _holds_pictures(stream: Stream) -> bool:
@@ -140,7 +140,7 @@ def _stream(episode: Episode, name: str) -> Stream:
             "leave the stream out with --streams, or drop the episode with: forerun data doctor PATH --fix "
             "COPY"
         )
-    return episode.streams[name]
+    return arrived(episode.streams[name])
 
 
 def _finite(stream: Stream, episode: str, expected: StreamSpec) -> np.ndarray:
@@ -183,39 +183,15 @@ def _reduce(mode: Mode, stream: Stream, values: np.ndarray, times_s: np.ndarray,
 
 def _newest(stream: Stream, times_s: np.ndarray, tick_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Index of the newest sample at or before each tick, and whether it is at most one lost sample old."""
-    index = np.maximum(newest_before(stream.times_s, times_s + _rounding(times_s)), 0)
+    clock = stream.times_s + stream.spec.delay_s
+    index = np.maximum(newest_before(clock, times_s + _rounding(times_s)), 0)
     oldest = max(tick_s, 2.5 * period_s(stream)) + 1e-6
-    return index, times_s - stream.times_s[index] <= oldest
+    return index, times_s - clock[index] <= oldest
 
 
 def _rounding(times_s: np.ndarray) -> np.ndarray:
     """Clocks are often stored as float32: the seconds by which such a stamp may be off."""
     return np.spacing(np.abs(times_s).astype(np.float32)).astype(np.float64)
-
-
-def burst_statistics(values: np.ndarray, low: np.ndarray, high: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Mean, minimum, maximum and RMS of ``values[low[k]:high[k]]`` for each k.
-
-    Decimation would alias a vibration and a mean alone would erase it; the RMS keeps its power.
-
-    Args:
-        values: (N, C) samples.
-        low, high: (T,) adjoining, ordered index ranges.
-        held: (T, C) stands in where a range is empty.
-
-    Returns:
-        (T, 4 C): C means, C minima, C maxima, C root mean squares.
-    """
-    parts = np.stack([held, held, held, np.abs(held)], axis=1)
-    full = high > low
-    if full.any():
-        upto, starts = values[: high[full][-1]], low[full]
-        count = (high - low)[full, None]
-        parts[full, 0] = np.add.reduceat(upto, starts) / count
-        parts[full, 1] = np.minimum.reduceat(upto, starts)
-        parts[full, 2] = np.maximum.reduceat(upto, starts)
-        parts[full, 3] = np.sqrt(np.add.reduceat(upto**2, starts) / count)
-    return parts.reshape(len(held), -1)
 
 
 def picture_freshness(stream: Stream, times_s: np.ndarray, tick_s: float) -> np.ndarray:

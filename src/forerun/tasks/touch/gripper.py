@@ -13,6 +13,8 @@ from forerun.types import StreamSpec
 PAD_HALF_M, BOX_HALF_M, BOX_HALF_HEIGHT_M = 0.01, 0.02, 0.04
 PAD_REACH_N = 40.0
 LIGHTEST_KG, HEAVIEST_KG = 0.05, 0.6
+OPENING_NOISE_M, OPENING_STEP_M = 2e-4, 4e-4
+"""A gripper's own encoder counts 0.4 mm and says no speed. Finer ones would feel a sliding box tremble."""
 PAD_LIMITS = (*(60.0,) * 3, *(1.0,) * 3) * 2
 """Where the pads' sensors saturate, N and N m: above what the motors reach."""
 SOFT = 'solref="0.004 1" solimp="0.95 0.99 0.001"'

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from forerun.tasks.touch.gripper import (
+    OPENING_NOISE_M,
+    OPENING_STEP_M,
     PAD_REACH_N,
     SHELL,
     box_xml,
@@ -45,7 +47,7 @@ class LiftFragile(TouchWorlds):
     box is tugged downwards by 0.4 of its weight for 150 ms, within 5 ms. The grip motor lags by 20-40 ms.
 
     Action (2): speed upwards in m/s within +-0.4, grip in N within 0-40. Command (2): height in m above the
-    start, grip in N. Streams: proprioception (height, opening, their speeds; 500 Hz, 2 ms old, no effort),
+    start, grip in N. Streams: proprioception (height, its speed, opening; 500 Hz, 2 ms old, no effort),
     pads (12: two wrenches; 500 Hz, 4 ms old), the camera.
 
     Success: the box has slipped less than 4 mm, and the grip, filtered with 5 ms, never passed three times
@@ -56,7 +58,7 @@ class LiftFragile(TouchWorlds):
     seconds = 2.2
     touch = "pads"
     features = staticmethod(pad_features)
-    proprio_scale = (0.05, 0.01, 0.2, 0.1)
+    proprio_scale = (0.05, 0.2, 0.01)
     stays = (False, True)
     backs_off = (0.0, float("nan"))
     hidden_names = ("mass_kg", "friction", "lag_s", "tug_at_s")
@@ -86,15 +88,15 @@ class LiftFragile(TouchWorlds):
             spec=StreamSpec(
                 name="proprio",
                 kind="vector",
-                shape=(4,),
+                shape=(3,),
                 unit="m, m/s",
-                names=("height", "opening", "height_v", "opening_v"),
+                names=("height", "height_v", "opening"),
                 rate_hz=500.0,
             ),
             every_ms=2,
             delay_ms=2,
-            noise=(5e-5, 5e-5, 2e-3, 2e-3),
-            step=(1e-4, 1e-4, 5e-3, 5e-3),
+            noise=(5e-5, 2e-3, OPENING_NOISE_M),
+            step=(1e-4, 5e-3, OPENING_STEP_M),
         ),
         pads_sensor(noise_n=0.15, gain_error=0.05, drift=0.1),
     )
@@ -124,8 +126,8 @@ class LiftFragile(TouchWorlds):
 
     def measure(self, stream: str) -> np.ndarray:
         if stream == "proprio":
-            opening, speed = self.qpos[:, 1] + self.qpos[:, 2], self.qvel[:, 1] + self.qvel[:, 2]
-            return np.stack([self.qpos[:, 0], 0.002 - opening, self.qvel[:, 0], -speed], axis=1)
+            closed = self.qpos[:, 1] + self.qpos[:, 2]
+            return np.stack([self.qpos[:, 0], self.qvel[:, 0], 0.002 - closed], axis=1)
         return np.concatenate([self._pad(0), self._pad(1)], axis=1)
 
     def _pad(self, side: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from forerun.tasks.touch.worlds import TouchWorlds
 START_N, RATE_PER_S, MARGIN, NEAR = 0.6, 25.0, 1.8, 0.8
 """Tuned on worlds of their own: 4 starts x 4 rates x 3 margins x 3 thresholds (benchmarks/touch.py)."""
 GROWTH = float(np.exp(RATE_PER_S * 0.002))
-EXPERT_MARGIN, EXPERT_RATE_PER_S = 1.95, 45.0
+EXPERT_MARGIN, EXPERT_RATE_PER_S = 1.95, 60.0
 ALONE = (Knob(1, 1.0, log=True),)
 """What a policy decides that feels for itself: the grip."""
 UNDER_LAW: tuple[Knob, ...] = ()

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from forerun.tasks.touch.gripper import (
+    OPENING_NOISE_M,
+    OPENING_STEP_M,
     PAD_REACH_N,
     box_xml,
     even_contacts,
@@ -63,8 +65,8 @@ class WeighSort(TouchWorlds):
 
     Action (2): which bin, left if negative, right otherwise, looked at from 3.35 s on; grip in N (negative
     opens). Command (3): place across in m, height in m above the start, grip in N. Streams: proprioception
-    (place, height, opening and their speeds; 500 Hz, 2 ms old, no effort), pads (12: two wrenches; 500 Hz,
-    4 ms old), the camera.
+    (place, height, their speeds, opening; 500 Hz, 2 ms old, no effort), pads (12: two wrenches; 500 Hz, 4 ms
+    old), the camera.
 
     Success: the second box stands in its bin at 4.8 s, and no pad ever pressed with more than 15 N.
     """
@@ -73,7 +75,7 @@ class WeighSort(TouchWorlds):
     seconds = SECONDS
     touch = "pads"
     features = staticmethod(pad_features)
-    proprio_scale = (0.1, 0.05, 0.01, 0.3, 0.3, 0.1)
+    proprio_scale = (0.1, 0.05, 0.3, 0.3, 0.01)
     stays = (True, True)
     backs_off = (float("nan"), float("nan"))
     hidden_names = ("first_kg", "second_kg", "friction", "second_is_heavier")
@@ -103,15 +105,15 @@ class WeighSort(TouchWorlds):
             spec=StreamSpec(
                 name="proprio",
                 kind="vector",
-                shape=(6,),
+                shape=(5,),
                 unit="m, m/s",
-                names=("across", "height", "opening", "across_v", "height_v", "opening_v"),
+                names=("across", "height", "across_v", "height_v", "opening"),
                 rate_hz=500.0,
             ),
             every_ms=2,
             delay_ms=2,
-            noise=(5e-5, 5e-5, 5e-5, 2e-3, 2e-3, 2e-3),
-            step=(1e-4, 1e-4, 1e-4, 5e-3, 5e-3, 5e-3),
+            noise=(5e-5, 5e-5, 2e-3, 2e-3, OPENING_NOISE_M),
+            step=(1e-4, 1e-4, 5e-3, 5e-3, OPENING_STEP_M),
         ),
         pads_sensor(noise_n=0.15, gain_error=0.05, drift=0.02),
     )
@@ -146,9 +148,8 @@ class WeighSort(TouchWorlds):
 
     def measure(self, stream: str) -> np.ndarray:
         if stream == "proprio":
-            opening, speed = self.qpos[:, 2] + self.qpos[:, 3], self.qvel[:, 2] + self.qvel[:, 3]
-            place = self.qpos[:, :2]
-            return np.column_stack([place, 0.002 - opening, self.qvel[:, :2], -speed])
+            closed = self.qpos[:, 2] + self.qpos[:, 3]
+            return np.column_stack([self.qpos[:, :2], self.qvel[:, :2], 0.002 - closed])
         return np.concatenate([self._pad(0), self._pad(1)], axis=1)
 
     def _pad(self, side: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -149,6 +150,11 @@ class TouchWorlds(ABC):
         """Forget the account of the last episode."""
 
     # What follows from it.
+
+    def resense(self, stream: str, **changes: Any) -> None:
+        """Give a sensor another ``every_ms``, ``delay_ms``, ``noise``, ... from the next episode on."""
+        sensor = replace(self.lines[stream].sensor, **changes)
+        self.lines[stream] = SensorLine(sensor, self.count, self.seconds)
 
     @property
     def streams(self) -> dict[str, StreamSpec]:
