@@ -43,8 +43,14 @@ def fast(mission: Mission, hz: int, ticks: int, fifo: bool, names: Names, log: s
     finally:
         mission.robot.stop()
     part = log + ".part.npz"
-    counts = {"missed": pacer.missed, "surprises": loop.surprises}
-    np.savez(part, ticks=table, fifo=granted.fifo, locked=granted.locked, **counts)
+    np.savez(
+        part,
+        ticks=table,
+        fifo=granted.fifo,
+        locked=granted.locked,
+        missed=pacer.missed,
+        surprises=loop.surprises,
+    )
     os.replace(part, log)
 
 

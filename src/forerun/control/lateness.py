@@ -63,12 +63,13 @@ class DelayLine:
 
     def receive(self, now_s: float) -> np.ndarray:
         """The value in force now."""
-        assert self.value is not None, "nothing was ever sent"
-        now_s += 1e-9
-        for number, arrives, value in self._waiting:
+        value, now_s = self.value, now_s + 1e-9
+        assert value is not None, "nothing was ever sent"
+        for number, arrives, sent in self._waiting:
             new = (arrives <= now_s) & (number > self._newest)
-            self.value = np.where(new[:, None], value, self.value)
+            value = np.where(new[:, None], sent, value)
             self._newest = np.where(new, number, self._newest)
         coming = [(arrives > now_s) & np.isfinite(arrives) for _, arrives, _ in self._waiting]
-        self._waiting = [sent for sent, late in zip(self._waiting, coming, strict=True) if late.any()]
-        return self.value
+        self._waiting = [w for w, late in zip(self._waiting, coming, strict=True) if late.any()]
+        self.value = value
+        return value

@@ -68,5 +68,5 @@ class Diary:
 
     def figures(self, hz: float, seconds: float) -> dict[str, Any]:
         """`punctuality` of all of it; ``seconds`` as in there."""
-        parts = [(np.concatenate(notes) if notes else np.zeros(0)) for notes in (self.late_s, self.age_s)]
-        return punctuality(hz, seconds, *parts)
+        late, age = (np.concatenate(notes) if notes else np.zeros(0) for notes in (self.late_s, self.age_s))
+        return punctuality(hz, seconds, late, age)

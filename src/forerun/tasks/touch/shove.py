@@ -27,4 +27,5 @@ def shove(worlds: TouchWorlds, at_s: float, newtons: np.ndarray | tuple[float, f
 
 def unshove(worlds: TouchWorlds) -> None:
     """Back to what the world does by itself."""
-    worlds.__dict__.pop("disturb", None)
+    if "disturb" in vars(worlds):
+        del worlds.disturb
