@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,14 @@ def test_a_pacer_does_not_drift_and_counts_what_it_missed() -> None:
     pacer.due_ns -= 7_000_000
     pacer.wait()
     assert pacer.missed >= before + 2
+
+
+def test_a_pacer_that_resumes_has_missed_nothing_of_what_came_between() -> None:
+    pacer = Pacer(100_000_000)
+    pacer.due_ns -= 10**12
+    pacer.resume()
+    assert pacer.missed == 0
+    assert 0 < pacer.due_ns - time.monotonic_ns() <= 100_000_000
 
 
 def test_children_get_one_blas_thread_and_the_parent_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def _until_due(pacer: Pacer, wires: Wires, answered_ns: int) -> tuple[int, int, 
     while True:
         raised_ns = wires["surprise"].stamp_ns
         if raised_ns != answered_ns:
-            pacer.due_ns = time.monotonic_ns() + pacer.period_ns
+            pacer.resume()
             return time.monotonic_ns() - raised_ns, raised_ns, True
         if pacer.due_ns - time.monotonic_ns() <= 1e9 * BEAT_S:
             return pacer.wait(), answered_ns, False
