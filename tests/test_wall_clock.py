@@ -114,7 +114,7 @@ def test_when_the_fast_tier_is_killed_the_watchdog_stops_the_robot() -> None:
 @pytest.mark.slow
 def test_an_outage_of_the_planner_holds_in_real_time_too() -> None:
     outage = Lateness(delay_s=0.05, outages=((0.3, 9.0),))
-    modes = summary(brief(seconds=2.0, lateness=outage))["modes"]
+    modes = summary(brief(seconds=2.0, lateness=outage, hz=500))["modes"]
     assert modes["HOLD"] > 100
 
 

@@ -20,8 +20,8 @@ HEADS = (
 
 def tier_table(task: str, found: dict[str, Any]) -> RenderableType:
     """What `run_virtual` or `summary` found: punctuality per tier, then success, forces, surprise."""
-    kind = found.get("fast_tier", found.get("scheduling", ""))
-    title = Text.assemble((task, "bold"), f"  {found['executor']}, {kind}")
+    words = [found[key] for key in ("executor", "fast_tier", "mission", "scheduling") if found.get(key)]
+    title = Text.assemble((task, "bold"), f"  {', '.join(words)}")
     notes = [Text(line, style="dim") for line in _notes(found)]
     return Group(title, _punctuality(found["tiers"]), _outcome(found), Text(), *notes)
 
@@ -61,8 +61,8 @@ def _outcome(found: dict[str, Any]) -> Table:
 
 def _force(force: dict[str, Any]) -> str:
     if "peak_n" not in force:
-        limit = f" of {force['limit_n']:g} N allowed" if "limit_n" in force else ""
-        return f"at most {force['felt_n_max']:.1f} N felt{limit}"
+        allowed = f"; {force['violations']} ticks above {force['limit_n']:g} N" if "limit_n" in force else ""
+        return f"at most {force['felt_n_max']:.1f} N felt{allowed}"
     peak = force["peak_n"]
     allowed = f"{force['violations']} above the limit of {force['limit_n']:g} N"
     return f"peak {peak['p50']:.1f} N, p95 {peak['p95']:.1f} N, at most {peak['max']:.1f} N; {allowed}"

@@ -149,7 +149,7 @@ class ControlTiers:
         usual = usual_of(self._trials(weights)) if self.surprise else None
         hz = self.hz or (1000 if self.fifo and fifo_permitted() else 500)
         plan = Plan(
-            mission=SimulatedTask(self.task, self.seed, weights, usual, hz),
+            mission=SimulatedTask(self.task, self.seed, weights, usual),
             seconds=self.seconds,
             hz=hz,
             fifo=self.fifo,

@@ -27,7 +27,7 @@ FAST_COLUMNS = ("late_ns", "compute_ns", "age_s", "mode", "force_n", "wall_ns", 
 def fast(mission: Mission, hz: int, ticks: int, fifo: bool, names: Names, log: str) -> None:
     """Run so many ticks and write what was noted; the robot is stopped however this ends."""
     wires = join(names)
-    mission.open("fast")
+    mission.open("fast", hz)
     loop = FastLoop(mission, wires)
     try:
         table = np.zeros((ticks, len(FAST_COLUMNS)))

@@ -30,11 +30,16 @@ class Mission(ABC):
     features: int = 0
     """K; with 0 nothing is compared with an envelope."""
     force_limit_n: float = float("inf")
+    wanted_n: float | None = None
+    """The force it should press with, if any: overshoot is counted from it, or else from the limit."""
+    about: str = ""
+    """A few words for the report."""
     robot: Robot
     """Set by `open` in the fast tier's process; the others never see it."""
 
-    def open(self, tier: TierName) -> None:  # noqa: B027
-        """Called once in each tier's process, before anything else: the fast one opens the robot here."""
+    def open(self, tier: TierName, hz: int) -> None:  # noqa: B027
+        """Called once in each tier's process, before anything else: the fast one, which will tick
+        at ``hz``, opens the robot here; the others have no use for the rate."""
 
     @abstractmethod
     def start(self) -> np.ndarray:

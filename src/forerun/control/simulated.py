@@ -54,7 +54,6 @@ class SimulatedTask(Mission):
     Args:
         weights: of the residual, of `forerun.control.student.read_student`; the law alone if None.
         usual: what touch usually is; without it nothing surprises.
-        hz: of the fast tier: every tick moves the world by so much.
     """
 
     def __init__(
@@ -63,20 +62,20 @@ class SimulatedTask(Mission):
         seed: int = 0,
         weights: Mapping[str, np.ndarray] | None = None,
         usual: Usual | None = None,
-        hz: int = 1000,
     ) -> None:
         kind = worlds_class(task)
-        self.name, self.seed, self.weights, self.usual, self.hz = task, seed, weights, usual, hz
+        self.name, self.seed, self.weights, self.usual = task, seed, weights, usual
         self.actions, self.touch = len(kind.action_spec.names), kind.touch
-        self.force_limit_n = kind.force_limit_n
+        self.force_limit_n, self.wanted_n = kind.force_limit_n, kind.wanted_n
+        self.about = "law and learned residual" if weights else "law alone"
         self.features = 0 if usual is None else usual.low.shape[1]
 
-    def open(self, tier: TierName) -> None:
+    def open(self, tier: TierName, hz: int) -> None:
         if tier != "fast":
             self.worlds: TouchWorlds = make_worlds(self.name)
             self.worlds.reset([self.seed])
             return
-        self.robot = self.simulated = RealTimeRobot(self.name, self.seed, 1000 // self.hz)
+        self.robot = self.simulated = RealTimeRobot(self.name, self.seed, 1000 // hz)
         self.worlds = self.simulated.worlds
         self.net = NumpyStudent(self.weights) if self.weights else None
         self.law = laws(self.name).scripted().law

@@ -22,7 +22,7 @@ def planner(mission: Mission, lateness: Lateness, fifo: bool, names: Names, note
     """Plans ahead from the robot's time, as late as asked; a thread beats for it meanwhile."""
     end_with_parent()
     wires, diary = join(names), Notes(*notes)
-    mission.open("planner")
+    mission.open("planner", CONTROL_HZ)
     threading.Thread(target=keep_beating, args=(wires["beat planner"], fifo), daemon=True).start()
     wait_for_go(wires)
     rng, began = np.random.default_rng(lateness.seed), time.monotonic()
@@ -67,7 +67,7 @@ def policy(mission: Mission, fifo: bool, names: Names, notes: Address) -> None:
     """Follows the chunk at 50 Hz, or holds, or backs off."""
     end_with_parent()
     wires, diary = join(names), Notes(*notes)
-    mission.open("policy")
+    mission.open("policy", CONTROL_HZ)
     if fifo:
         ask_fifo(BEAT_PRIORITY)
     follower = Follower(mission)

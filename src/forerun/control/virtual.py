@@ -119,13 +119,11 @@ class Tally:
 def force_figures(task: type[TouchWorlds], score: dict[str, np.ndarray]) -> dict[str, Any]:
     """Peak force, and by how much it passed what was wanted, or else the share of the limit it reached."""
     peaks = score["force_n"]
-    over, of = (
-        (score["overshoot"], "wanted") if "overshoot" in score else (peaks / task.force_limit_n, "limit")
-    )
+    over, of_n = ("limit", task.force_limit_n) if task.wanted_n is None else ("wanted", task.wanted_n)
     return {
         "limit_n": task.force_limit_n,
         "violations": int((peaks > task.force_limit_n).sum()),
         "peak_n": percentiles(peaks, SPREAD),
-        "over": of,
-        "overshoot": percentiles(over, SPREAD),
+        "over": over,
+        "overshoot": percentiles(peaks / of_n, SPREAD),
     }

@@ -8,6 +8,7 @@ import numpy as np
 
 from forerun.control.chunks import CONTROL_HZ, Mode
 from forerun.control.fast_tier import DEAD_S
+from forerun.control.mission import Mission
 from forerun.control.punctuality import percentiles, punctuality
 from forerun.control.slow_tiers import SLOW_COLUMNS
 from forerun.control.wallclock import DeadTierError, Report
@@ -26,24 +27,17 @@ def summary(report: Report) -> dict[str, Any]:
             "the robot. Without SCHED_FIFO a busy computer may cause it: allow it (rtprio), or quiet it"
         )
     late, compute = report.column("late_ns") / 1000, report.column("compute_ns") / 1000
-    limit, peak = report.plan.mission.force_limit_n, float(report.column("force_n").max())
     planned = report.slow["planner"]
     return {
         "executor": "wall clock",
+        "mission": report.plan.mission.about,
         "scheduling": report.granted.words(),
         "ticks": len(late),
         "missed_share": report.missed / (len(late) + report.missed),
         "late_us": percentiles(late),
         "compute_us": percentiles(compute),
         "touch_age_ms": percentiles(1000 * report.column("age_s")[10:]),
-        "force": {
-            "felt_n_max": peak,
-            **(
-                {"limit_n": limit, "over": "limit", "overshoot": {"max": peak / limit}}
-                if np.isfinite(limit)
-                else {}
-            ),
-        },
+        "force": _force(report.plan.mission, report.column("force_n")),
         "modes": {mode.name: int((report.column("mode") == mode).sum()) for mode in Mode},
         "surprise": {
             "watched": report.plan.mission.features > 0,
@@ -52,6 +46,22 @@ def summary(report: Report) -> dict[str, Any]:
         },
         "tiers": tiers(report),
     }
+
+
+def _force(mission: Mission, force_n: np.ndarray) -> dict[str, Any]:
+    """The largest force felt, beside what was wanted or allowed, as far as the mission says."""
+    over, of_n = (
+        ("limit", mission.force_limit_n) if mission.wanted_n is None else ("wanted", mission.wanted_n)
+    )
+    found: dict[str, Any] = {"felt_n_max": float(force_n.max())}
+    if np.isfinite(mission.force_limit_n):
+        found |= {
+            "limit_n": mission.force_limit_n,
+            "violations": int((force_n > mission.force_limit_n).sum()),
+        }
+    if np.isfinite(of_n):
+        found |= {"over": over, "overshoot": {"max": float(force_n.max()) / of_n}}
+    return found
 
 
 def tiers(report: Report) -> dict[str, Any]:
