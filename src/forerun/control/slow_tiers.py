@@ -43,8 +43,8 @@ def planner(mission: Mission, lateness: Lateness, fifo: bool, names: Names, note
 
 
 def _planned(mission: Mission, clock_s: float) -> Chunk:
-    nothing = np.zeros((STEPS, 0))
-    low, high = mission.envelope(clock_s, STEPS) or (nothing, nothing)
+    anything = np.full((STEPS, mission.features), np.inf)
+    low, high = mission.envelope(clock_s, STEPS) or (-anything, anything)
     return Chunk(clock_s, mission.plan(clock_s, STEPS), low, high)
 
 
