@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 import tyro
+from columns import FARTHER
 from rich.console import Console
-from rows import FARTHER
 
 from forerun.cli.main import complain
 from forerun.cli.protocol import asked_for, attempt_goals, clone_floor, play_table, settle, trials_sentence

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from string import Formatter
 from typing import Any
 
-from rows import Row, Table
+from columns import Row, Table
 
 from forerun.evaluation.results import Result
 from forerun.tasks import TASKS, Task

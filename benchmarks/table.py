@@ -1,15 +1,15 @@
-"""Make the tables of the README and docs/*.md from benchmarks/results/*.json, between markers of the form
+"""Make the tables of README.md and docs/*.md from benchmarks/results/*.json, between markers of the form
 
     <!-- table:success -->  ...  <!-- /table -->
 
-    python benchmarks/table.py            rewrites these pages
-    python benchmarks/table.py --check    exit code 1 if a page is not what the results say
+    python benchmarks/table.py            rewrites them
+    python benchmarks/table.py --check    exit code 1 if one of them is not what the results say
 
-A table holds a row for each of its entries in rows.py and control_rows.py that has a result. Seeds make one
-row if their settings are equal, the kind of model among them; of several such groups the newest counts, and
-in it the newest result of each seed. Goals at several distances come from the same runs, if any run tried
-them all. Shares of trials are pooled over the seeds into one Wilson interval. Without any result the space
-between the markers is empty.
+A table holds a row for each of its entries in rows.py that has a result. Seeds make one row if their
+settings are equal, the kind of model among them; of several such groups the newest counts, and in it the
+newest result of each seed. Goals at several distances come from the same runs, if any run tried them all.
+Shares of trials are pooled over the seeds into one Wilson interval. Without any result the space between the
+markers is empty.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from control_rows import CONTROL_TABLES
-from rows import COUNTS, FARTHER, Column, Row, Table
-from rows import TABLES as README_TABLES
+from columns import COUNTS, FARTHER, Column, Row, Table
+from rows import TABLES
 from sentence import sentence
 
 from forerun.evaluation.results import Result, read_results
@@ -31,7 +30,6 @@ from forerun.evaluation.stats import wilson
 from forerun.types import DataError
 
 ROOT = Path(__file__).parents[1]
-TABLES = {**README_TABLES, **CONTROL_TABLES}
 MARKED = re.compile(r"(<!-- table:(?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 PROMISE = re.compile(r"(make demo +# about )\d+(?= minutes, installation included)")
 """Where the README says how long the demo takes."""
@@ -195,12 +193,11 @@ def main(words: Sequence[str]) -> int:
         after = fill(before, results)
         if before != after:
             stale.append(page.name)
-        if "--check" not in words:
-            page.write_text(after)
-    if "--check" in words and stale:
+            if "--check" not in words:
+                page.write_text(after)
+    if stale and "--check" in words:
         print(f"tables are stale in {', '.join(stale)}; run: python benchmarks/table.py", file=sys.stderr)
-        return 1
-    return 0
+    return int(bool(stale) and "--check" in words)
 
 
 if __name__ == "__main__":

@@ -118,3 +118,12 @@ def test_several_recordings_of_a_folder_are_episodes(tmp_path: Path) -> None:
     found = open_recordings(tmp_path)
     assert [episode.name for episode in found] == ["run0", "run1", "run2"]
     assert found[1].task == "wipe"
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "touch.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names = {"sensor": [np.full((3, 4, 4), k, np.float32) for k in range(5)]}
+    exec(compile(code, "touch.md", "exec"), names)
+    assert len(names["touch"]) == 5  # type: ignore[arg-type]

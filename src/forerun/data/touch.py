@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from forerun.data.episode import Aligned, Stream, align
 from forerun.types import ShapeError, check_clock
@@ -31,10 +32,11 @@ def arrived(stream: Stream) -> Stream:
     return Stream(plain, stream.times_s + spec.delay_s, read if spec.bias is None else unbiased)
 
 
-def felt_at(stream: Stream, times_s: np.ndarray, *, max_age_s: float = float("inf")) -> Aligned:
+def felt_at(stream: Stream, times_s: ArrayLike, *, max_age_s: float = float("inf")) -> Aligned:
     """What had arrived by ``times_s`` (T,): each newest sample, its validity, its age since capture."""
-    found = align(arrived(stream), times_s, max_age_s=max_age_s - stream.spec.delay_s, tolerance_s=0.0)
-    return found._replace(age_s=found.age_s + stream.spec.delay_s)
+    delay_s, when = stream.spec.delay_s, np.asarray(times_s, dtype=np.float64)
+    found = align(arrived(stream), when, max_age_s=max_age_s - delay_s, tolerance_s=0.0)
+    return found._replace(age_s=found.age_s + delay_s)
 
 
 class Blocks(NamedTuple):
@@ -46,7 +48,7 @@ class Blocks(NamedTuple):
     """(T,) samples in each."""
 
 
-def blocks(stream: Stream, edges_s: np.ndarray) -> Blocks:
+def blocks(stream: Stream, edges_s: ArrayLike) -> Blocks:
     """Reduce what arrived after each edge and up to the next, (edges[k], edges[k + 1]].
 
     Args:
@@ -56,7 +58,8 @@ def blocks(stream: Stream, edges_s: np.ndarray) -> Blocks:
         ShapeError: the stream is text or no numbers.
         ClockError: edges do not increase.
     """
-    check_clock(np.asarray(edges_s, dtype=np.float64), f"{stream.spec.name} edges")
+    edges = np.asarray(edges_s, dtype=np.float64)
+    check_clock(edges, f"{stream.spec.name} edges")
     came = arrived(stream)
     values = came.read()
     if values.dtype.kind not in "fiub":
@@ -64,8 +67,8 @@ def blocks(stream: Stream, edges_s: np.ndarray) -> Blocks:
             f"stream '{stream.spec.name}' holds {values.dtype}; expected numbers. Text has no statistics"
         )
     values = values.reshape(len(values), -1).astype(np.float64)
-    border = np.searchsorted(came.times_s, edges_s, side="right")
-    empty = np.full((len(edges_s) - 1, values.shape[1]), np.nan)
+    border = np.searchsorted(came.times_s, edges, side="right")
+    empty = np.full((len(edges) - 1, values.shape[1]), np.nan)
     found = burst_statistics(values, border[:-1], border[1:], empty)
     return Blocks(found.reshape(-1, 4, *stream.spec.shape), np.diff(border))
 

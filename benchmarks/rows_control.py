@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rows import Column, Row, Table
+from columns import Column, Row, Table
+from rows_touch import TASKS
 
-TASKS = ("LiftFragile", "PegFeel", "WipeForce", "WeighSort", "PushBehind")
 LATE = (
     Column(head="success", metric="{part}/success", form="percent"),
     Column(head="points lost", metric="{part}/points_lost", form="{:.1f}"),
