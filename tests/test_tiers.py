@@ -118,6 +118,19 @@ def test_surprise_plans_early_in_the_surprised_world_alone(lift: TouchWorlds) ->
     assert chunks.early.tolist() == [0, 1]
 
 
+def test_touch_at_the_edge_of_the_envelope_asks_for_ten_plans_a_second_at_most(lift: TouchWorlds) -> None:
+    edge = Envelope(np.zeros((STEPS, 2, 1)), np.ones((STEPS, 2, 1)))
+    chunks = Chunks(Lateness(every_s=10.0, delay_s=0.0), envelope=lambda worlds, steps: edge)
+    chunks.reset(lift)
+    for step in range(51):
+        lift.ms = 20 * step
+        for touch in (0.5, 2.0, 2.0, 2.0):
+            chunks.feel(lift, np.full((2, 1), touch))
+        chunks.action(lift)
+    assert chunks.surprises.tolist() == [51, 51]
+    assert chunks.early.tolist() == [11, 11]
+
+
 def test_touch_reaches_the_surprise_while_tiers_run() -> None:
     worlds, law = make_worlds(LIFT), laws(LIFT).scripted().law
     channels = worlds.features(np.zeros((1, 12))).shape[1]

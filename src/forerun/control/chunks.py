@@ -22,6 +22,8 @@ CONTROL_HZ = 50
 STEPS = 32
 """Of a chunk: 0.64 s at 50 Hz."""
 HOLD_S = 0.5
+AGAIN_S = 0.1
+"""A surprise is not answered sooner than this after the plan before: touch at the edge would ask for ever."""
 HANDOVER_S = 0.06
 """A new chunk takes over gradually, so that no command jumps."""
 
@@ -85,7 +87,8 @@ class Chunks:
         self.due_s = np.full(worlds.count, self.lateness.every_s)
         self.expected = None if self.envelope is None else self.envelope(worlds, STEPS)
         self.surprise, self.surprises = Surprise(worlds.count), np.zeros(worlds.count, int)
-        self.early = np.zeros(worlds.count, int)
+        self.early, self.asked = np.zeros(worlds.count, int), np.zeros(worlds.count, bool)
+        self.made_s = np.full(worlds.count, -np.inf)
         self.surprised_s: list[tuple[float, np.ndarray]] = []
         self.sent: list[Sent] = []
         self.diary = Diary()
@@ -102,7 +105,7 @@ class Chunks:
         step = self._step(now)
         surprised = self.surprise(touch, self.expected.low[step, rows], self.expected.high[step, rows])
         self.surprises += surprised
-        self.due_s = np.where(surprised, -np.inf, self.due_s)
+        self.asked |= surprised
         if surprised.any():
             self.surprised_s.append((now, surprised))
 
@@ -117,9 +120,11 @@ class Chunks:
         ``acted`` is what a hold goes by: the planned action, unless the policy sets what it made of it.
         """
         now = worlds.time_s
-        due = now >= self.due_s - 1e-9
+        early = self.asked & (now >= self.made_s + AGAIN_S - 1e-9)
+        due = early | (now >= self.due_s - 1e-9)
         if due.any():
             self._send(worlds, due)
+            self.early += early
         self._receive(now)
         self.mode = mode_at(now, self.from_s + len(self.actions) / CONTROL_HZ)
         wanted = self.actions[self._step(now), np.arange(worlds.count)]
@@ -137,7 +142,8 @@ class Chunks:
         expected = None if self.envelope is None else self.envelope(worlds, STEPS)
         self.sent.append(Sent(now, arrives, self._plan(worlds), expected))
         self.diary.note((arrives - now)[due], (arrives - sensed_s)[due])
-        self.early += np.isneginf(self.due_s)
+        self.asked &= ~due
+        self.made_s = np.where(due, now, self.made_s)
         self.due_s = np.where(due, now + self.lateness.every_s, self.due_s)
 
     def _step(self, now: float) -> np.ndarray:
