@@ -36,6 +36,12 @@ bench: $(DEV)
 	@if [ -d $(ROBOT) ]; then $(BIN)/python benchmarks/real_robot.py --data $(ROBOT); else \
 	  echo "The real robot is left out: its recordings are not in $(ROBOT)."; fi
 	$(BIN)/python benchmarks/touch_real.py
+	set -e; for task in LiftFragile PegFeel WipeForce WeighSort PushBehind; do \
+	  for part in delays surprise; do \
+	    $(BIN)/python benchmarks/touch_tiers.py --part $$part --task $$task; \
+	  done; \
+	done
+	$(BIN)/python benchmarks/realtime.py
 	$(BIN)/python benchmarks/table.py
 
 $(DEMO): pyproject.toml | $(BIN)/pip

@@ -1,9 +1,11 @@
 """Deadlines from Python: what the tiers keep on this computer, and how soon a dead one ends in a safe hold.
 
-    python benchmarks/realtime.py --part fifo        # 1 kHz, other cores busy; beside it an idle loop
-    python benchmarks/realtime.py --part ordinary    # the same without SCHED_FIFO
-    python benchmarks/realtime.py --part age         # how old touch is at the command, in both executors
-    python benchmarks/realtime.py --part kills       # --tier planner or policy killed in contact, 20 times
+    python benchmarks/realtime.py --part fifo            # 1 kHz, other cores busy; beside it an idle loop
+    python benchmarks/realtime.py --part ordinary        # the same without SCHED_FIFO
+    python benchmarks/realtime.py --part age             # how old touch is at the command, in both executors
+    python benchmarks/realtime.py --part kills-planner   # killed with -9 in contact, 20 times
+    python benchmarks/realtime.py --part kills-policy
+    python benchmarks/realtime.py                        # all of them, going on where they were stopped
 
 The bare loop sleeps and wakes as the fast tier does and computes nothing: what it misses, the host takes, and
 no code can give back. Writes one JSON per part; what is over a bar is written all the same, and says so.
@@ -11,9 +13,11 @@ no code can give back. Writes one JSON per part; what is over a bar is written a
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,21 +25,18 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
+from rich.pretty import Pretty
 
-from forerun.cli.tiers import packaged_reflex, tiers_table, virtual_run
-from forerun.control.chunks import HOLD_S, Lateness, Mode
+from forerun.cli.tiers import packaged_reflex
+from forerun.control.chunks import HOLD_S, Mode
+from forerun.control.lateness import Lateness
+from forerun.control.mission import TierName
 from forerun.control.realtime import Pacer, prepare
+from forerun.control.simulated import SimulatedTask
 from forerun.control.student import read_student
-from forerun.control.wallclock import (
-    Plan,
-    Report,
-    TierName,
-    hog,
-    hold_after_kill_s,
-    run_wall_clock,
-    stopped_after_s,
-    summary,
-)
+from forerun.control.virtual import Trials, run_virtual
+from forerun.control.wallclock import Plan, Report, hog, run_wall_clock
+from forerun.control.wallclock_report import hold_after_kill_s, stopped_after_s, summary
 from forerun.evaluation.results import write_result
 from forerun.tasks.touch import laws
 
@@ -44,88 +45,120 @@ BARS = {"missed_share": 0.0005, "late_us.p99": 250.0, "compute_us.p99": 150.0}
 AGE_BAR_MS, HOLD_BAR_S = 10.0, 0.05
 IN_CONTACT_S = (0.6, 1.2)
 """Kills fall between these: the box is held, and rises."""
+PARTS = ("fifo", "ordinary", "age", "kills-planner", "kills-policy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Realtime:
-    """See the top of this file."""
+    """What the tiers keep on this computer, one JSON per part in benchmarks/results."""
 
-    part: Literal["fifo", "ordinary", "age", "kills"]
+    part: Literal["all", "fifo", "ordinary", "age", "kills-planner", "kills-policy"] = "all"
+    """Which one; with "all", those that are not done yet."""
     seconds: float = 60.0
     """Of each loop."""
-    tier: Literal["planner", "policy"] = "planner"
-    """Which one is killed."""
     kills: int = 20
+    """Of each tier."""
     seed: int = 0
+    """Of the world, and of the moments of the kills."""
+    out: Path = Path("runs/realtime")
+    """Where what is done is kept; remove it to measure anew."""
 
     def __call__(self) -> None:
         torch.set_num_threads(1)
+        if self.part != "all":
+            self._write(self.part)
+            return
+        for part in PARTS:
+            self._once(f"{part}-written", lambda part=part: replace(self, part=part)._write(part))
+
+    def _write(self, part: str) -> dict[str, Any]:
+        """Measure a part and write its result."""
         path = packaged_reflex(TASK)
         weights = None if path is None else read_student(path, laws(TASK).scripted().law.knobs, TASK)
-        measure = {"age": self._ages, "kills": self._kills}.get(self.part, self._rate)
-        found = measure(weights)
-        Console().print(tiers_table(f"{TASK}, {self.part}", found))
-        settings = {
-            "task": TASK,
-            "seconds": self.seconds,
-            "hz": 1000,
-            "learned_residual": weights is not None,
-        }
-        n = self.kills if self.part == "kills" else round(1000 * self.seconds)
-        name = f"{self.part}-{self.tier}" if self.part == "kills" else self.part
-        write_result(f"realtime-{name}", found, settings=settings, seed=self.seed, n=n)
+        mission = SimulatedTask(TASK, self.seed, weights)
+        measure = {"age": self._ages, "fifo": self._rate, "ordinary": self._rate}.get(part, self._kills)
+        found = measure(mission)
+        Console().print(f"{TASK}, {part}", Pretty(found))
+        learned = weights is not None
+        settings = {"task": TASK, "seconds": self.seconds, "hz": 1000, "learned_residual": learned}
+        n = self.kills if part.startswith("kills") else round(1000 * self.seconds)
+        path = write_result(f"realtime-{part}", found, settings=settings, seed=self.seed, n=n)
+        return {"result": path.name}
 
-    def _rate(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
+    def _once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What was kept under this name, or is measured now and kept."""
+        path = self.out / f"{name}-{self.seconds:g}s-seed{self.seed}.json"
+        if not path.exists():
+            found = measure()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(found))
+            part.replace(path)
+        return json.loads(path.read_text())
+
+    def _rate(self, mission: SimulatedTask) -> dict[str, Any]:
         fifo = self.part == "fifo"
         bare = bare_loop(self.seconds / 2, fifo)
-        plan = Plan(task=TASK, seconds=self.seconds, fifo=fifo, busy=True, weights=weights, seed=self.seed)
-        report = run_wall_clock(plan)
+        report = run_wall_clock(Plan(mission=mission, seconds=self.seconds, fifo=fifo, busy=True))
         if report.estop_ns is not None:
             return {"watchdog_stopped_after_s": stopped_after_s(report), "bare_loop": bare}
         found = summary(report)
         return {**found, "bare_loop": bare, "bars": bars(found)}
 
-    def _ages(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
-        plan = Plan(task=TASK, seconds=self.seconds, busy=True, weights=weights, seed=self.seed)
-        ages = {
-            "virtual": virtual_run(TASK, Lateness(), weights, range(10))["touch_age_ms"],
-            "wall_clock": summary(run_wall_clock(plan))["touch_age_ms"],
-        }
+    def _ages(self, mission: SimulatedTask) -> dict[str, Any]:
+        virtual = run_virtual(Trials(task=TASK, seeds=range(10), planner=Lateness()))
+        wall = summary(run_wall_clock(Plan(mission=mission, seconds=self.seconds, busy=True)))
+        runs = {"virtual": virtual, "wall_clock": wall}
+        ages = {name: found["tiers"]["fast"]["touch_age_ms"] for name, found in runs.items()}
         return {**ages, "met": {name: age["p99"] <= AGE_BAR_MS for name, age in ages.items()}}
 
-    def _kills(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
+    def _kills(self, mission: SimulatedTask) -> dict[str, Any]:
+        tier: Any = self.part.removeprefix("kills-")
         times = np.random.default_rng(self.seed).uniform(*IN_CONTACT_S, self.kills)
-        return after_kills([self._killed(self.tier, at, weights) for at in times])
-
-    def _killed(self, tier: TierName, at_s: float, weights: dict[str, np.ndarray] | None) -> Report:
-        seconds = IN_CONTACT_S[1] + HOLD_S
-        return run_wall_clock(
-            Plan(task=TASK, seconds=seconds, busy=True, weights=weights, seed=self.seed, kill=(tier, at_s))
+        return after_kills(
+            [
+                self._once(f"{self.part}-{k}", lambda at=at: killed(mission, tier, at))
+                for k, at in enumerate(times)
+            ]
         )
 
 
-def after_kills(reports: list[Report]) -> dict[str, Any]:
-    """How soon the robot held, and what it felt and did from then on."""
-    holds = np.array([hold_after_kill_s(report) for report in reports])
-    held = np.isfinite(holds)
-    before, after, speeds = [], [], []
-    for report in reports:
-        since = (report.column("wall_ns") - (report.killed_ns or 0)) * 1e-9
-        before.append(report.column("force_n")[since < 0][-20:].mean())
-        after.append(report.column("force_n")[since > 0].max())
-        speeds.append(report.column("speed")[since > 0.15].max())
+def killed(mission: SimulatedTask, tier: TierName, at_s: float) -> dict[str, Any]:
+    """How soon the robot held after a kill, and what it felt and did from then on."""
+    seconds = IN_CONTACT_S[1] + HOLD_S
+    report = run_wall_clock(Plan(mission=mission, seconds=seconds, busy=True, kill=(tier, at_s)))
+    if not len(report.ticks):
+        return {"watchdog_stopped_after_s": stopped_after_s(report)}
+    return after_kill(report)
+
+
+def after_kill(report: Report) -> dict[str, Any]:
+    """The figures of one kill; ``hold_ms`` is None if the robot never held."""
+    since = (report.column("wall_ns") - (report.killed_ns or 0)) * 1e-9
+    force_n, hold_s = report.column("force_n"), hold_after_kill_s(report)
     return {
-        "kills": len(reports),
-        "in_contact": int((np.array(before) > 0.5).sum()),
-        "held": int(held.sum()),
-        "within_50_ms": int((holds <= HOLD_BAR_S).sum()),
-        "hold_ms": {"p50": float(np.median(1000 * holds[held])), "max": float(1000 * holds[held].max())},
-        "force_n_after_max": float(max(after)),
-        "speed_after_150_ms_max": float(max(speeds)),
-        "early_holds": sum(
-            int((r.column("mode")[r.column("wall_ns") < (r.killed_ns or 0)] != Mode.FOLLOW).any())
-            for r in reports
-        ),
+        "hold_ms": 1000 * hold_s if np.isfinite(hold_s) else None,
+        "force_n_before": float(force_n[since < 0][-20:].mean()),
+        "force_n_after": float(force_n[since > 0].max()),
+        "speed_after_150_ms": float(report.column("speed")[since > 0.15].max()),
+        "early_hold": bool((report.column("mode")[since < 0] != Mode.FOLLOW).any()),
+    }
+
+
+def after_kills(kills: list[dict[str, Any]]) -> dict[str, Any]:
+    """All kills together."""
+    seen = [kill for kill in kills if "hold_ms" in kill]
+    holds = np.array([kill["hold_ms"] for kill in seen if kill["hold_ms"] is not None])
+    return {
+        "kills": len(kills),
+        "stopped_by_watchdog": len(kills) - len(seen),
+        "in_contact": sum(kill["force_n_before"] > 0.5 for kill in seen),
+        "held": len(holds),
+        "within_50_ms": int((holds <= 1000 * HOLD_BAR_S).sum()),
+        "hold_ms": {"p50": float(np.median(holds)), "max": float(holds.max())} if len(holds) else {},
+        "force_n_after_max": max((kill["force_n_after"] for kill in seen), default=0.0),
+        "speed_after_150_ms_max": max((kill["speed_after_150_ms"] for kill in seen), default=0.0),
+        "early_holds": sum(kill["early_hold"] for kill in seen),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from columns import FARTHER, Column, Row, Table
+from rows_control import CONTROL_TABLES
 from rows_touch import TOUCH_TABLES
 
 from forerun.teach import Recipe
@@ -118,4 +119,5 @@ TABLES = {
         ],
     ),
     **TOUCH_TABLES,
+    **CONTROL_TABLES,
 }

@@ -24,6 +24,7 @@ from rich.console import Console
 from forerun.control.imitation import ImitationConfig, imitate
 from forerun.control.senses import Senses, Sight
 from forerun.control.student import FAST_MS, Student, Tiers, run, save_student
+from forerun.control.virtual import Trials, usual_of
 from forerun.evaluation.results import write_result
 from forerun.evaluation.stats import wilson
 from forerun.tasks.touch import TouchWorlds, laws, make_worlds
@@ -140,7 +141,10 @@ class TouchBenchmark:
 
         critical = tuple(max(0, ms - law.from_ms) // FAST_MS for ms in law.critical_ms)
         student = imitate(worlds, make, "fast", config, self.folder / "fast", _report("fast tier"), critical)
-        save_student(student, self.folder / f"reflex-{self.task.lower()}.safetensors", law.knobs, self._id)
+        weights = {name: part.numpy() for name, part in student.state_dict().items()}
+        usual = usual_of(Trials(task=self._id, seeds=range(1), weights=weights))
+        path = self.folder / f"reflex-{self.task.lower()}.safetensors"
+        save_student(student, path, law.knobs, self._id, (usual.low, usual.high))
         return student
 
     def _trials(self, make: Callable[[], Any], numb: bool) -> dict[str, Any]:

@@ -133,8 +133,11 @@ def measured(
     return read_results(folder)
 
 
-def test_the_tables_are_what_was_measured(table: types.ModuleType) -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_the_tables_are_what_was_measured(table: types.ModuleType, page: Path) -> None:
+    text = page.read_text()
     assert table.fill(text, read_results(ROOT / "benchmarks" / "results")) == text
 
 

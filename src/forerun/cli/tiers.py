@@ -11,17 +11,18 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from forerun.cli.options import MaybePath
-from forerun.control.chunks import Chunks, Lateness, Mode
+from forerun.cli.tier_table import tier_table
+from forerun.control.lateness import Lateness
 from forerun.control.realtime import fifo_permitted
-from forerun.control.senses import Senses
-from forerun.control.student import Student, Tiers, read_student, run
-from forerun.control.wallclock import Plan, run_wall_clock, summary
+from forerun.control.simulated import SimulatedTask
+from forerun.control.student import read_student
+from forerun.control.virtual import Trials, run_virtual, usual_of
+from forerun.control.wallclock import Plan, run_wall_clock
+from forerun.control.wallclock_report import summary
 from forerun.evaluation.results import write_result
-from forerun.evaluation.stats import wilson
-from forerun.tasks.touch import TOUCH_TASKS, laws, make_worlds
+from forerun.tasks.touch import TOUCH_TASKS, laws
 from forerun.types import ConfigError
 
 
@@ -29,13 +30,13 @@ from forerun.types import ConfigError
 class ControlTiers:
     """Run a contact task with planner (5 Hz), policy (50 Hz) and fast tier (500-1000 Hz).
 
-    In virtual time, the default, every tier ticks on simulated time and the planner is as late as you say:
-    the table says how often the task succeeds, how often the robot had to hold or back off, and how old touch
-    was when a command was sent. With --wall-clock the tiers are processes and time is real: the table says
-    how punctual the fast tier was on this computer. Scores come from the first, claims about timing from the
-    second.
+    In virtual time, the default, every tier ticks on simulated time and is as late as you say: the table
+    says how often the task succeeds, which forces it took, and how often the robot had to hold or back off.
+    With --wall-clock the tiers are processes and time is real: the table says how punctual they were on this
+    computer. Scores come from the first, claims about timing from the second.
 
     Examples: forerun control --tiers --planner-delay-ms 300
+              forerun control --tiers --task forerun/WipeForce-v0 --surprise
               forerun control --tiers --wall-clock --busy --seconds 60
     """
 
@@ -53,6 +54,15 @@ class ControlTiers:
     """Added to it, uniformly from zero to this."""
     planner_outage_s: float = 0.0
     """For how long no chunk arrives, from half a second on."""
+    policy_delay_ms: float = 0.0
+    """The same of the policy, in virtual time."""
+    fast_delay_ms: float = 0.0
+    """The same of the fast tier, in virtual time."""
+    jitter_ms: float = 0.0
+    """Added to what policy and fast tier take, uniformly from zero to this, in virtual time."""
+    surprise: bool = False
+    """Compare touch with what is usual, and plan early where it differs. What is usual comes with the learned
+    fast tier, or from practice episodes before the trials."""
     wall_clock: bool = False
     """Real time instead of virtual time."""
     seconds: float = 10.0
@@ -80,8 +90,14 @@ class ControlTiers:
                 f"--trials {self.trials}, --seed {self.seed}, --seconds {self.seconds:g}: expected at least "
                 "1, at least 0, and up to an hour"
             )
-        if min(self.planner_delay_ms, self.planner_jitter_ms, self.planner_outage_s) < 0:
-            raise ConfigError("a planner cannot be early: give delay, jitter and outage of zero or more")
+        injected = self.policy_delay_ms, self.fast_delay_ms, self.jitter_ms
+        if min(self.planner_delay_ms, self.planner_jitter_ms, self.planner_outage_s, *injected) < 0:
+            raise ConfigError("no tier can be early: give delay, jitter and outage of zero or more")
+        if self.wall_clock and any(injected):
+            raise ConfigError(
+                "--policy-delay-ms, --fast-delay-ms and --jitter-ms are injected in virtual time; on "
+                "the wall clock these tiers are as late as they are. Drop them, or --wall-clock"
+            )
         if self.busy and not self.wall_clock:
             raise ConfigError("--busy has no effect in virtual time; add --wall-clock, or drop it")
         if self.law_only and self.reflex is not None:
@@ -90,8 +106,8 @@ class ControlTiers:
     def __call__(self) -> int:
         torch.set_num_threads(1)
         weights = self._weights()
-        found = self._in_real_time(weights) if self.wall_clock else self._in_virtual_time(weights)
-        Console().print(tiers_table(self.task, found))
+        found = self._in_real_time(weights) if self.wall_clock else run_virtual(self._trials(weights))
+        Console().print(tier_table(self.task, found))
         if self.out is not None:
             kind = "wall" if self.wall_clock else "virtual"
             name = f"tiers-{kind}-{self.task.split('/')[-1].split('-')[0].lower()}"
@@ -107,12 +123,21 @@ class ControlTiers:
         knobs = laws(self.task).scripted().law.knobs
         return None if path is None else read_student(path, knobs, self.task)
 
-    def _in_virtual_time(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
-        return virtual_run(self.task, self._lateness, weights, range(self.seed, self.seed + self.trials))
+    def _trials(self, weights: dict[str, np.ndarray] | None) -> Trials:
+        jitter_s = self.jitter_ms / 1000
+        return Trials(
+            task=self.task,
+            seeds=range(self.seed, self.seed + self.trials),
+            planner=self._lateness,
+            policy=Lateness(delay_s=self.policy_delay_ms / 1000, jitter_s=jitter_s, seed=self.seed),
+            fast=Lateness(delay_s=self.fast_delay_ms / 1000, jitter_s=jitter_s, seed=self.seed),
+            weights=weights,
+            surprise=self.surprise,
+        )
 
     @property
     def _lateness(self) -> Lateness:
-        """The same in either executor."""
+        """Of the planner, the same in either executor."""
         return Lateness(
             delay_s=self.planner_delay_ms / 1000,
             jitter_s=self.planner_jitter_ms / 1000,
@@ -121,13 +146,13 @@ class ControlTiers:
         )
 
     def _in_real_time(self, weights: dict[str, np.ndarray] | None) -> dict[str, Any]:
+        usual = usual_of(self._trials(weights)) if self.surprise else None
+        hz = self.hz or (1000 if self.fifo and fifo_permitted() else 500)
         plan = Plan(
-            task=self.task,
+            mission=SimulatedTask(self.task, self.seed, weights, usual),
             seconds=self.seconds,
-            hz=self.hz or (1000 if self.fifo and fifo_permitted() else 500),
+            hz=hz,
             fifo=self.fifo,
-            seed=self.seed,
-            weights=weights,
             lateness=self._lateness,
             busy=self.busy,
         )
@@ -142,57 +167,3 @@ def packaged_reflex(task: str) -> Path | None:
         / f"reflex-{task.split('/')[-1].split('-')[0].lower()}.safetensors"
     )
     return path if path.exists() else None
-
-
-def virtual_run(
-    task: str, lateness: Lateness, weights: dict[str, np.ndarray] | None, seeds: range
-) -> dict[str, Any]:
-    """Success, forces, modes and touch age in virtual time, under a planner of this ``lateness``."""
-    worlds, law = make_worlds(task, len(seeds)), laws(task).scripted()
-    fast = None
-    if weights is not None:
-        fast = Student(len(weights["mean"]), len(weights["out.bias"]), weights["out.weight"].shape[1])
-        fast.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-    tiers = Aged(Tiers(law.law, (), Senses(), None, fast, chunks=Chunks(lateness)))
-    score = run(worlds, tiers, seeds)
-    share = wilson(int(score["success"].sum()), len(seeds))
-    modes = tiers.inner.chunks.counts  # type: ignore[union-attr]
-    ages = 1000 * np.array(tiers.ages_s)
-    return {
-        "success": share._asdict(),
-        "violations": int((score["force_n"] > worlds.force_limit_n).sum()),
-        "force_n_p95": float(np.percentile(score["force_n"], 95)),
-        "touch_age_ms": {"p50": float(np.percentile(ages, 50)), "p99": float(np.percentile(ages, 99))},
-        "modes": {mode.name: int(modes[mode]) for mode in Mode},
-        "fast_tier": "law and learned residual" if fast is not None else "law alone",
-    }
-
-
-class Aged:
-    """A controller that notes how old touch is when its command takes effect: as the millisecond ends."""
-
-    def __init__(self, inner: Tiers) -> None:
-        self.inner, self.ages_s = inner, list[float]()
-
-    def reset(self, worlds: Any) -> None:
-        self.inner.reset(worlds)
-
-    def command(self, worlds: Any) -> np.ndarray:
-        """The inner controller's command (B, C)."""
-        if worlds.ms > 20:
-            self.ages_s.append(worlds.time_s + 0.001 - worlds.read(worlds.touch).time_s)
-        return self.inner.command(worlds)
-
-
-def tiers_table(task: str, found: dict[str, Any]) -> Table:
-    """Figures of either executor, one line each."""
-    table = Table(title=task, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in found.items():
-        table.add_row(name.replace("_", " "), _words(value))
-    return table
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return "   ".join(f"{k} {_words(v)}" for k, v in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

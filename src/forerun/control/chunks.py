@@ -13,13 +13,17 @@ from enum import IntEnum
 
 import numpy as np
 
-from forerun.control.surprise import Surprise
+from forerun.control.lateness import Lateness
+from forerun.control.punctuality import Diary
+from forerun.control.surprise import Envelope, Surprise
 from forerun.tasks.touch import TouchWorlds
 
 CONTROL_HZ = 50
 STEPS = 32
 """Of a chunk: 0.64 s at 50 Hz."""
 HOLD_S = 0.5
+AGAIN_S = 0.1
+"""A surprise is not answered sooner than this after the plan before: touch at the edge would ask for ever."""
 HANDOVER_S = 0.06
 """A new chunk takes over gradually, so that no command jumps."""
 
@@ -47,28 +51,6 @@ def handover(before: np.ndarray, wanted: np.ndarray, since_s: np.ndarray | float
     return before + np.reshape(share, (-1, 1)) * (wanted - before)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lateness:
-    """How late a planner is, in simulated time."""
-
-    every_s: float = 0.2
-    """Between two plans: 5 Hz."""
-    delay_s: float = 0.05
-    """From what was sensed to the chunk's arrival."""
-    jitter_s: float = 0.0
-    """Added, uniformly from zero to this."""
-    outages: tuple[tuple[float, float], ...] = ()
-    """(from, until) in seconds: no chunk arrives in between."""
-    seed: int = 0
-
-    def arrival(self, rng: np.random.Generator, now_s: float, rows: int) -> np.ndarray:
-        """When (B,) a plan begun now arrives; infinite if it is lost."""
-        arrives = now_s + self.delay_s + self.jitter_s * rng.random(rows)
-        for begin, end in self.outages:
-            arrives = np.where((arrives >= begin) & (arrives < end), np.inf, arrives)
-        return arrives
-
-
 @dataclass
 class Sent:
     """Chunks on their way."""
@@ -78,8 +60,7 @@ class Sent:
     """(B,)"""
     actions: np.ndarray
     """(H, B, A)"""
-    expected: tuple[np.ndarray, np.ndarray] | None = None
-    """Mean and sd (H, B, K) of touch features."""
+    expected: Envelope | None = None
 
 
 @dataclass
@@ -89,13 +70,13 @@ class Chunks:
     Args:
         lateness: of the planner.
         plan: worlds to actions (H, B, A); the task's own plan if None.
-        envelope: worlds to the touch that is expected meanwhile, mean and sd (H, B, K) of the features of the
-            task's touch stream; without one nothing surprises.
+        envelope: worlds to the touch that is expected meanwhile, features of the task's touch stream; without
+            one nothing surprises.
     """
 
     lateness: Lateness = field(default_factory=Lateness)
     plan: Callable[[TouchWorlds, int], np.ndarray] | None = None
-    envelope: Callable[[TouchWorlds, int], tuple[np.ndarray, np.ndarray]] | None = None
+    envelope: Callable[[TouchWorlds, int], Envelope] | None = None
 
     def reset(self, worlds: TouchWorlds) -> None:
         """Begin an episode with a chunk in hand."""
@@ -106,9 +87,13 @@ class Chunks:
         self.due_s = np.full(worlds.count, self.lateness.every_s)
         self.expected = None if self.envelope is None else self.envelope(worlds, STEPS)
         self.surprise, self.surprises = Surprise(worlds.count), np.zeros(worlds.count, int)
+        self.early, self.asked = np.zeros(worlds.count, int), np.zeros(worlds.count, bool)
+        self.made_s = np.full(worlds.count, -np.inf)
+        self.surprised_s: list[tuple[float, np.ndarray]] = []
         self.sent: list[Sent] = []
+        self.diary = Diary()
         self.last = self.actions[0].copy()
-        self.before = self.last
+        self.before = self.acted = self.last
         self.mode = np.zeros(worlds.count, int)
         self.counts = np.zeros(len(Mode), int)
 
@@ -116,30 +101,50 @@ class Chunks:
         """Compare touch features (B, K) with the envelope; where they surprise, plan at the next step."""
         if self.expected is None:
             return
-        step, rows = self._step(worlds.time_s), np.arange(worlds.count)
-        mean, sd = self.expected
-        surprised = self.surprise(touch, mean[step, rows], sd[step, rows])
+        now, rows = worlds.time_s, np.arange(worlds.count)
+        step = self._step(now)
+        surprised = self.surprise(touch, self.expected.low[step, rows], self.expected.high[step, rows])
         self.surprises += surprised
-        self.due_s = np.where(surprised, -np.inf, self.due_s)
+        self.asked |= surprised
+        if surprised.any():
+            self.surprised_s.append((now, surprised))
+
+    def first_after(self, from_s: float) -> np.ndarray:
+        """When (B,) each world was first surprised from ``from_s`` on; infinite where it never was."""
+        times = [np.where(who, now, np.inf) for now, who in self.surprised_s if now >= from_s]
+        return np.min(times, axis=0) if times else np.full(len(self.surprises), np.inf)
 
     def action(self, worlds: TouchWorlds) -> np.ndarray:
-        """The planned action (B, A) of now, or what is safe without one; asked at 50 Hz."""
+        """The planned action (B, A) of now, or what is safe without one; asked at 50 Hz.
+
+        ``acted`` is what a hold goes by: the planned action, unless the policy sets what it made of it.
+        """
         now = worlds.time_s
-        due = now >= self.due_s - 1e-9
+        early = self.asked & (now >= self.made_s + AGAIN_S - 1e-9)
+        due = early | (now >= self.due_s - 1e-9)
         if due.any():
-            arrives = np.where(due, self.lateness.arrival(self.rng, now, worlds.count), np.inf)
-            expected = None if self.envelope is None else self.envelope(worlds, STEPS)
-            self.sent.append(Sent(now, arrives, self._plan(worlds), expected))
-            self.due_s = np.where(due, now + self.lateness.every_s, self.due_s)
+            self._send(worlds, due)
+            self.early += early
         self._receive(now)
         self.mode = mode_at(now, self.from_s + len(self.actions) / CONTROL_HZ)
         wanted = self.actions[self._step(now), np.arange(worlds.count)]
-        held = worlds.hold(self.last)
+        held = worlds.hold(self.acted)
         wanted = np.where((self.mode == Mode.HOLD)[:, None], held, wanted)
         wanted = np.where((self.mode == Mode.BACK_OFF)[:, None], worlds.retreat(held), wanted)
-        self.last = handover(self.before, wanted, now - self.taken_s)
+        self.last = self.acted = handover(self.before, wanted, now - self.taken_s)
         self.counts += np.bincount(self.mode, minlength=len(Mode))
         return self.last
+
+    def _send(self, worlds: TouchWorlds, due: np.ndarray) -> None:
+        """Begin to plan where it is ``due`` (B,)."""
+        now, sensed_s = worlds.time_s, worlds.read(worlds.touch).time_s
+        arrives = np.where(due, self.lateness.arrival(self.rng, now, worlds.count), np.inf)
+        expected = None if self.envelope is None else self.envelope(worlds, STEPS)
+        self.sent.append(Sent(now, arrives, self._plan(worlds), expected))
+        self.diary.note((arrives - now)[due], (arrives - sensed_s)[due])
+        self.asked &= ~due
+        self.made_s = np.where(due, now, self.made_s)
+        self.due_s = np.where(due, now + self.lateness.every_s, self.due_s)
 
     def _step(self, now: float) -> np.ndarray:
         """Which step (B,) of its chunk every world is at."""
@@ -155,9 +160,7 @@ class Chunks:
                 continue
             self.actions = np.where(new[None, :, None], chunk.actions, self.actions)
             if self.expected is not None and chunk.expected is not None:
-                pairs = zip(chunk.expected, self.expected, strict=True)
-                mean, sd = (np.where(new[None, :, None], ours, old) for ours, old in pairs)
-                self.expected = mean, sd
+                self.expected = chunk.expected.where(new, self.expected)
             self.from_s = np.where(new, chunk.made_s, self.from_s)
             self.before = np.where(new[:, None], self.last, self.before)
             self.taken_s = np.where(new, now - 1 / CONTROL_HZ, self.taken_s)

@@ -116,6 +116,10 @@ class Pacer:
         self.due_ns = time.monotonic_ns() + period_ns
         self.missed = 0
 
+    def resume(self) -> None:
+        """Go on from now: what came between was not the loop's own business, and is not missed."""
+        self.due_ns = time.monotonic_ns() + self.period_ns
+
     def wait(self) -> int:
         """Sleep until the next tick is due; returns by how many ns it woke late.
 

@@ -26,8 +26,15 @@ class Sample(NamedTuple):
 class Robot(Protocol):
     """A robot as the fast tier sees it. All calls come from one process; `stop` may come from anywhere."""
 
-    streams: Mapping[str, StreamSpec]
-    command: StreamSpec
+    @property
+    def streams(self) -> Mapping[str, StreamSpec]:
+        """What can be read, by name."""
+        ...
+
+    @property
+    def command(self) -> StreamSpec:
+        """What is taken."""
+        ...
 
     def now(self) -> float:
         """Seconds on the robot's own clock."""

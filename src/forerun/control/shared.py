@@ -39,12 +39,7 @@ class Block:
 
     def __init__(self, size: int, name: str | None = None) -> None:
         self.size = size
-        bytes_ = 24 + 16 * size
-        self._memory = (
-            shared_memory.SharedMemory(create=True, size=bytes_)
-            if name is None
-            else shared_memory.SharedMemory(name=name)
-        )
+        self._memory = _memory(24 + 16 * size, name)
         self.owner = name is None
         self._count = np.ndarray(1, np.int64, self._memory.buf)
         self._stamps = np.ndarray(2, np.int64, self._memory.buf, 8)
@@ -80,9 +75,14 @@ class Block:
             "between writes. Give every block one writer, at the rate of its tier"
         )
 
+    @property
+    def stamp_ns(self) -> int:
+        """When it was written last, without reading it; 0 if it never was."""
+        return int(self._stamps[int(self._count[0]) % 2])
+
     def age_s(self) -> float:
         """Seconds since it was written; infinite if it never was."""
-        stamp = int(self._stamps[int(self._count[0]) % 2])
+        stamp = self.stamp_ns
         return (time.monotonic_ns() - stamp) * 1e-9 if stamp else float("inf")
 
     def close(self) -> None:
@@ -91,3 +91,55 @@ class Block:
         self._memory.close()
         if self.owner:
             self._memory.unlink()
+
+
+class Notes:
+    """Rows that outlive their writer: a tier that was killed has still reported.
+
+    Args:
+        rows: how many there is room for; later ones are left out.
+        columns: by name.
+        name: of existing notes to open; new ones are made if None.
+    """
+
+    def __init__(self, rows: int, columns: tuple[str, ...], name: str | None = None) -> None:
+        self.rows, self.columns = rows, columns
+        self._memory = _memory(16 + 8 * rows * len(columns), name)
+        self.owner = name is None
+        self._counts = np.ndarray(2, np.int64, self._memory.buf)  # of rows, of missed ticks
+        self._table = np.ndarray((rows, len(columns)), np.float64, self._memory.buf, 16)
+        if self.owner:
+            self._counts[:] = 0
+
+    @property
+    def address(self) -> tuple[int, tuple[str, ...], str]:
+        """What to open them with elsewhere."""
+        return self.rows, self.columns, self._memory.name
+
+    def add(self, *row: float, missed: int = 0) -> None:
+        """One tick, and how many were missed so far."""
+        count = int(self._counts[0])
+        if count < self.rows:
+            self._table[count] = row
+            self._counts[:] = count + 1, missed
+
+    def table(self) -> np.ndarray:
+        """A copy (N, columns)."""
+        return self._table[: int(self._counts[0])].copy()
+
+    @property
+    def missed(self) -> int:
+        return int(self._counts[1])
+
+    def close(self) -> None:
+        """Let go of the memory; who made it also removes it."""
+        del self._counts, self._table
+        self._memory.close()
+        if self.owner:
+            self._memory.unlink()
+
+
+def _memory(size: int, name: str | None) -> shared_memory.SharedMemory:
+    if name is None:
+        return shared_memory.SharedMemory(create=True, size=size)
+    return shared_memory.SharedMemory(name=name)

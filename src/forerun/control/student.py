@@ -16,14 +16,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from forerun.control.chunks import Chunks
+from forerun.control.chunks import Chunks, Mode
+from forerun.control.lateness import DelayLine, Lateness
+from forerun.control.punctuality import Diary
 from forerun.control.senses import Felt, Senses, Sight, fast_features, policy_features
 from forerun.tasks.touch import TouchWorlds
-from forerun.tasks.touch.law import Knob, Law, turned, turns
+from forerun.tasks.touch.law import Actor, Knob, Law, turned, turns
 from forerun.types import CheckpointError
 
 FORMAT = "forerun-student-1"
+USUAL = ("usual.low", "usual.high")
 POLICY_MS, FAST_MS = 20, 2
+PUNCTUAL = Lateness(delay_s=0.0)
 WIDEST_TURN = 4.0
 """A policy may turn a knob by so many of its scales."""
 
@@ -56,11 +60,22 @@ class Student(nn.Module):
         return self.out(out), hidden
 
 
-def save_student(student: Student, path: Path, knobs: tuple[Knob, ...], task: str) -> None:
-    """Write a student as safetensors, with the task and the knobs it was taught for."""
+def save_student(
+    student: Student,
+    path: Path,
+    knobs: tuple[Knob, ...],
+    task: str,
+    usual: tuple[np.ndarray, np.ndarray] | None = None,
+) -> None:
+    """Write a student as safetensors, with the task and the knobs it was taught for.
+
+    Args:
+        usual: bounds of touch over an episode, (T, K) each, of `forerun.control.calibration.calibrate`.
+    """
     about = {"format": FORMAT, "task": task, "knobs": repr(knobs)}
+    bounds = {} if usual is None else dict(zip(USUAL, map(torch.from_numpy, usual), strict=True))
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(student.state_dict(), path, metadata=about)
+    save_file({**student.state_dict(), **bounds}, path, metadata=about)
 
 
 def read_student(path: Path, knobs: tuple[Knob, ...], task: str) -> dict[str, np.ndarray]:
@@ -85,6 +100,18 @@ def read_student(path: Path, knobs: tuple[Knob, ...], task: str) -> dict[str, np
     return weights
 
 
+def usual_touch(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The bounds of touch that were kept with a student, if any were."""
+    return (weights[USUAL[0]], weights[USUAL[1]]) if USUAL[0] in weights else None
+
+
+def student_of(weights: dict[str, np.ndarray]) -> Student:
+    """The net of what `read_student` read."""
+    student = Student(len(weights["mean"]), len(weights["out.bias"]), weights["out.weight"].shape[1])
+    student.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items() if k not in USUAL})
+    return student.eval()
+
+
 @dataclass
 class Trace:
     """What a net was shown and what an expert would have answered, step by step."""
@@ -101,6 +128,8 @@ class Tiers:
     Args:
         chunks: where planned actions come from, late perhaps; the task's plan, always in time, if None.
         expert: if given, ``traces`` keep what it would have done; worlds where ``led`` (B,) is true do it.
+        script: a policy that somebody wrote, in the place of a learned one; it turns the same knobs.
+        policy_late, fast_late: latency and jitter on purpose; by default there is none.
     """
 
     def __init__(
@@ -114,7 +143,11 @@ class Tiers:
         expert: object = None,
         led: np.ndarray | None = None,
         chunks: Chunks | None = None,
+        script: Actor | None = None,
+        policy_late: Lateness = PUNCTUAL,
+        fast_late: Lateness = PUNCTUAL,
     ) -> None:
+        self.script, self.late = script, {"policy": policy_late, "fast": fast_late}
         self.law, self.knobs, self.senses = law, knobs, senses
         self.policy, self.fast, self.sight = policy, fast, sight
         self.expert, self.led, self.chunks = expert, led, chunks
@@ -124,6 +157,10 @@ class Tiers:
         self.law.reset(worlds)
         if self.chunks is not None:
             self.chunks.reset(worlds)
+        if self.script is not None and hasattr(self.script, "reset"):
+            self.script.reset(worlds)  # type: ignore[attr-defined]
+        self.lines = {tier: DelayLine(late, salt) for salt, (tier, late) in enumerate(self.late.items())}
+        self.diaries = {tier: Diary() for tier in self.late}
         self.felt = Felt(worlds)
         self.turn = np.zeros((worlds.count, len(self.knobs)))
         self.residual = np.zeros((worlds.count, len(self.law.knobs)))
@@ -138,15 +175,35 @@ class Tiers:
             if self.chunks is not None:
                 self.chunks.feel(worlds, self.felt.newest)
         if worlds.ms % POLICY_MS == 0:
-            self.action = self._act(worlds)
+            self._send("policy", worlds, self._act(worlds))
+        self.action = self.lines["policy"].receive(worlds.time_s)
         if worlds.ms % FAST_MS == 0:
             self.residual = self._react(worlds)
-        return self.law(worlds, self.action, self.residual if self.law.knobs else None)
+        command = self.law(worlds, self.action, self.residual if self.law.knobs else None)
+        self._send("fast", worlds, command)
+        return self.lines["fast"].receive(worlds.time_s)
+
+    def _send(self, tier: str, worlds: TouchWorlds, value: np.ndarray) -> None:
+        """What a tier decided now, in force later; a command takes effect as its millisecond ends."""
+        late = self.lines[tier].send(worlds.time_s, value)
+        felt_s = worlds.read(worlds.touch).time_s if worlds.ms > POLICY_MS else -np.inf  # nothing has arrived
+        ends_s = worlds.time_s + (0.001 if tier == "fast" else 0.0)
+        self.diaries[tier].note(late, ends_s + late - felt_s)
 
     def _act(self, worlds: TouchWorlds) -> np.ndarray:
         nominal = worlds.nominal() if self.chunks is None else self.chunks.action(worlds)
-        if not self.knobs:
-            return nominal
+        action = self._turned(worlds, nominal) if self.knobs else nominal
+        if self.chunks is not None:  # what is held is held as it is: a policy turns plans, not holds
+            action = np.where((self.chunks.mode == Mode.FOLLOW)[:, None], action, nominal)
+            self.chunks.acted = action
+        return action
+
+    def _turned(self, worlds: TouchWorlds, nominal: np.ndarray) -> np.ndarray:
+        """The planned action (B, A) as the policy turns it."""
+        low, high = np.asarray(worlds.action_spec.low), np.asarray(worlds.action_spec.high)
+        if self.script is not None:
+            self.turn = turns(nominal, self.knobs, self.script(worlds))
+            return np.clip(turned(nominal, self.knobs, self.turn), low, high)
         seen = policy_features(worlds, self.senses, self.felt, self.sight, nominal, self.turn)
         if self.policy is not None:
             out, self._policy_hidden = _step(self.policy, seen, self._policy_hidden)
@@ -159,7 +216,6 @@ class Tiers:
             )
             self._note("policy", seen, wanted)
             self.turn = self._lead(self.turn, wanted)
-        low, high = np.asarray(worlds.action_spec.low), np.asarray(worlds.action_spec.high)
         return np.clip(turned(nominal, self.knobs, self.turn), low, high)
 
     def _react(self, worlds: TouchWorlds) -> np.ndarray:

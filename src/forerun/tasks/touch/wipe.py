@@ -73,7 +73,7 @@ class WipeForce(TouchWorlds):
     stays = (False, False, True)
     backs_off = (0.0, 0.0, 0.0)
     hidden_names = ("height_m", "softness_s", "friction")
-    force_limit_n = LIMIT_N
+    force_limit_n, wanted_n = LIMIT_N, FORCE_N
     action_spec = StreamSpec(
         name="action",
         kind="action",

@@ -64,6 +64,8 @@ class TouchWorlds(ABC):
     """What neither camera nor proprioception shows."""
     force_limit_n: ClassVar[float]
     """Above this the task counts a violation."""
+    wanted_n: ClassVar[float | None] = None
+    """The force it asks for, where it asks for one."""
     sensors: ClassVar[tuple[Sensor, ...]]
     proprio_scale: ClassVar[tuple[float, ...]]
     """What counts as one in each channel of proprioception, for networks."""
