@@ -31,7 +31,7 @@ from moving_dot import episode, table
 SURFACE = {
     "data inspect": 4,
     "data doctor": 4,
-    "data convert": 8,
+    "data convert": 9,
     "data record": 9,
     "train": 13,
     "imagine": 9,
