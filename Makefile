@@ -37,10 +37,17 @@ bench: $(DEV)
 	  echo "The real robot is left out: its recordings are not in $(ROBOT)."; fi
 	$(BIN)/python benchmarks/touch_real.py
 	set -e; for task in LiftFragile PegFeel WipeForce WeighSort PushBehind; do \
+	  $(BIN)/python benchmarks/touch.py --task $$task; \
 	  for part in delays surprise; do \
 	    $(BIN)/python benchmarks/touch_tiers.py --part $$part --task $$task; \
 	  done; \
 	done
+	set -e; for touch in both statistics latent; do \
+	  $(BIN)/python benchmarks/touch_prediction.py --touch $$touch; \
+	done
+	$(BIN)/python benchmarks/touch_age.py
+	$(BIN)/python benchmarks/touch_speed.py
+	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/realtime.py
 	$(BIN)/python benchmarks/table.py
 
