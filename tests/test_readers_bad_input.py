@@ -178,7 +178,7 @@ def test_bad_input_is_told_in_one_paragraph(tmp_path, case):
     assert len(str(caught.value)) > 80
 
 
-@pytest.mark.parametrize("name", ["tosses.npz", "run.mcap", "joints.csv", "hostname"])
+@pytest.mark.parametrize("name", ["tosses.npz", "run.bag", "joints.csv", "hostname"])
 def test_a_single_file_that_is_no_video_is_answered_with_what_can_be_read(tmp_path, name):
     (tmp_path / name).write_text("t,x\n0,1\n")
     ending = Path(name).suffix or "no ending"
