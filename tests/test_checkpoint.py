@@ -132,7 +132,7 @@ def without(name: str) -> Callable[[Path], None]:
         (foreign_json, "format 'None'", "install the version that wrote it"),
         (no_model, "does not describe a model", "Copy the checkpoint again"),
         (odd_stream, "does not describe a model", "Copy the checkpoint again"),
-        (other_robot, r"[0-9]+ of another shape .*is \(8, 19\), expected \(8, 21\)", "use the one of this model"),
+        (other_robot, r"of another shape .*is \(8, 19\), expected \(8, 21\)", "use the one of this model"),
         (lacking_weights, "2 missing", "use the one of this model"),
         (extra_weights, r"1 unknown \['surplus'\]", "use the one of this model"),
         (without(WEIGHTS), f"{WEIGHTS} is missing", "forerun train writes one"),
