@@ -2,14 +2,13 @@
 
     python benchmarks/touch_age.py
 
-The learned fast tiers are those that benchmarks/touch.py taught at 500 Hz and the tasks' own delays: nothing
+The learned fast tiers are those that come with forerun, taught at 500 Hz and the tasks' own delays: nothing
 is taught anew. Writes one JSON.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ import torch
 import tyro
 from rich.console import Console
 
+from forerun.cli.tiers import packaged_reflex
 from forerun.control.senses import Senses
-from forerun.control.student import Student, Tiers, read_student, run
+from forerun.control.student import Tiers, read_student, run, student_of
 from forerun.evaluation.results import write_result
 from forerun.evaluation.stats import wilson
 from forerun.tasks.touch import laws, make_worlds
@@ -33,7 +33,6 @@ class TouchAge:
     """See the top of this file."""
 
     trials: int = 200
-    out: Path = Path("runs/touch")
 
     def __call__(self) -> None:
         torch.set_num_threads(1)
@@ -63,11 +62,10 @@ class TouchAge:
 
     def _learned(self, task: str) -> Tiers:
         law = laws(f"forerun/{task}-v0").scripted().law
-        path = self.out / task.lower() / "seed0" / f"reflex-{task.lower()}.safetensors"
-        weights = read_student(path, law.knobs, f"forerun/{task}-v0")
-        fast = Student(len(weights["mean"]), len(weights["out.bias"]), weights["out.weight"].shape[1])
-        fast.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-        return Tiers(law, (), Senses(touch="fast"), None, fast.eval())
+        path = packaged_reflex(f"forerun/{task}-v0")
+        assert path is not None
+        student = student_of(read_student(path, law.knobs, f"forerun/{task}-v0"))
+        return Tiers(law, (), Senses(touch="fast"), None, student)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from forerun.tasks.touch.gripper import grip_and_load
@@ -28,7 +30,7 @@ class GripLaw(Law):
     second; after that it holds ``MARGIN`` times what the load needs. The residual halves or doubles the grip.
     """
 
-    knobs = (Knob(1, np.log(2.0), log=True),)
+    knobs = (Knob(1, math.log(2.0), log=True),)
     from_ms, critical_ms = 260, (260, 600)
 
     def reset(self, worlds: LiftFragile) -> None:
