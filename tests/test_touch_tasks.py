@@ -12,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from forerun.data.record import record
 from forerun.tasks import TOUCH_TASKS
 from forerun.tasks.touch import TouchWorlds, laws, make_worlds
+from forerun.tasks.touch.gripper import TAXELS
 from forerun.tasks.touch.sensors import splat
 from forerun.tasks.touch.wipe import TOOL_RADIUS_M, WipeForce
 from forerun.types import ConfigError, ShapeError
@@ -179,6 +180,16 @@ def test_taxels_sum_to_the_force_that_made_them() -> None:
     image = splat(forces, places, half_m=0.01)
     assert image.shape == (3, 3, 8, 8)
     np.testing.assert_allclose(image.sum((-1, -2)), forces.sum(1), atol=1e-12)
+
+
+def test_a_skin_may_be_attached_and_feels_what_the_pads_feel() -> None:
+    worlds = make_worlds("forerun/LiftFragile-v0", 2)
+    worlds.attach(TAXELS)
+    seen = play(worlds, range(2), laws(worlds.env_id).oracle(), until_ms=1200)[-1]
+    assert seen["taxels"].shape == (2, 6, 4, 4)
+    pressed = seen["taxels"].sum((-1, -2))
+    np.testing.assert_allclose(pressed[:, 0], np.abs(seen["pads"][:, 0]), rtol=0.3, atol=0.5)
+    np.testing.assert_allclose(pressed[:, 2], seen["pads"][:, 2], rtol=0.3, atol=0.5)
 
 
 @pytest.mark.parametrize("task", ALL)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from forerun.tasks.scene import FLAT
-from forerun.tasks.touch.sensors import PAD_NAMES, Sensor
+from forerun.tasks.touch.sensors import PAD_NAMES, Sensor, splat
 from forerun.types import StreamSpec
 
 PAD_HALF_M, BOX_HALF_M, BOX_HALF_HEIGHT_M = 0.01, 0.02, 0.04
@@ -105,6 +105,26 @@ def scene_xml(name: str, body: str, motors: str, sensors: str, width_m: float) -
   </actuator>
   <sensor>{sensors}</sensor>
 </mujoco>"""
+
+
+TAXELS = Sensor(
+    spec=StreamSpec(
+        name="taxels", kind="touch", shape=(6, 4, 4), unit="N", family="taxels", rate_hz=100.0, frame="pads"
+    ),
+    every_ms=10,
+    delay_ms=8,
+    noise=0.01,
+)
+"""Both pads' skins, left then right, 4 x 4 taxels each: normal force, shear forwards, shear upwards. For
+`TouchWorlds.attach`."""
+
+
+def pad_taxels(netforce: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Taxels (B, 3, 4, 4) of one pad around ``centre`` (B, 3): its net force where that presses."""
+    force, place = netforce[:, 1:4], (netforce[:, 7:10] - centre)[:, 1:]
+    pressing = np.column_stack([np.abs(force[:, 0]), force[:, 1], force[:, 2]])
+    inside = np.clip(place, -PAD_HALF_M, PAD_HALF_M)
+    return splat(pressing[:, None], inside[:, None], PAD_HALF_M, cells=4)
 
 
 def grip_and_load(pads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

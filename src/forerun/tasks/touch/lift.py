@@ -15,6 +15,7 @@ from forerun.tasks.touch.gripper import (
     even_contacts,
     hand_xml,
     pad_features,
+    pad_taxels,
     pads_sensor,
     scene_xml,
     set_box,
@@ -128,13 +129,16 @@ class LiftFragile(TouchWorlds):
         if stream == "proprio":
             closed = self.qpos[:, 1] + self.qpos[:, 2]
             return np.stack([self.qpos[:, 0], self.qvel[:, 0], 0.002 - closed], axis=1)
-        return np.concatenate([self._pad(0), self._pad(1)], axis=1)
+        read = pad_taxels if stream == "taxels" else pad_wrench
+        pads = [read(self.raw[:, 10 * side : 10 * side + 10], self._centre(side)) for side in (0, 1)]
+        return np.concatenate(pads, axis=1).reshape(self.count, -1)
 
-    def _pad(self, side: int) -> np.ndarray:
+    def _centre(self, side: int) -> np.ndarray:
+        """Of a pad (B, 3), in the world."""
         centre = np.zeros((self.count, 3))
         centre[:, 0] = (self.qpos[:, 1 + side] - 0.021) * (1, -1)[side]
         centre[:, 2] = 0.04 + self.qpos[:, 0]
-        return pad_wrench(self.raw[:, 10 * side : 10 * side + 10], centre)
+        return centre
 
     def follow(self, action: np.ndarray) -> np.ndarray:
         """The height follows the speed asked for; the grip is passed on."""

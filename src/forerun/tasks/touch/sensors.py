@@ -118,6 +118,8 @@ def wrist_sensor() -> Sensor:
         unit="N, N m",
         names=PAD_NAMES,
         rate_hz=500.0,
+        family="wrench",
+        frame="tip",
         low=tuple(-reach for reach in WRIST_REACH),
         high=WRIST_REACH,
     )

@@ -153,10 +153,13 @@ class TouchWorlds(ABC):
 
     # What follows from it.
 
+    def attach(self, sensor: Sensor) -> None:
+        """Read one more sensor from the next episode on, if the task can `measure` it."""
+        self.lines[sensor.spec.name] = SensorLine(sensor, self.count, self.seconds)
+
     def resense(self, stream: str, **changes: Any) -> None:
         """Give a sensor another ``every_ms``, ``delay_ms``, ``noise``, ... from the next episode on."""
-        sensor = replace(self.lines[stream].sensor, **changes)
-        self.lines[stream] = SensorLine(sensor, self.count, self.seconds)
+        self.attach(replace(self.lines[stream].sensor, **changes))
 
     @property
     def streams(self) -> dict[str, StreamSpec]:
