@@ -182,6 +182,15 @@ def test_taxels_sum_to_the_force_that_made_them() -> None:
     np.testing.assert_allclose(image.sum((-1, -2)), forces.sum(1), atol=1e-12)
 
 
+def test_a_tighter_hole_takes_longer_to_find() -> None:
+    found = []
+    for clearance_m in (0.001, 0.0002):
+        worlds = make_worlds("forerun/PegFeel-v0", 24, clearance_m=clearance_m)
+        play(worlds, range(24), until_ms=3000)
+        found.append(worlds.score()["found"].mean())
+    assert found[0] > found[1] + 0.2
+
+
 def test_a_skin_may_be_attached_and_feels_what_the_pads_feel() -> None:
     worlds = make_worlds("forerun/LiftFragile-v0", 2)
     worlds.attach(TAXELS)

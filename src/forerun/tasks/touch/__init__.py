@@ -40,9 +40,9 @@ def laws(task: str) -> ModuleType:
     return import_module(worlds_class(task).__module__ + "_law")
 
 
-def make_worlds(task: str, count: int = 1, camera: bool = False) -> TouchWorlds:
-    """``count`` worlds of the contact task, in lockstep; see :class:`TouchWorlds`."""
-    return worlds_class(task)(count, camera)
+def make_worlds(task: str, count: int = 1, camera: bool = False, **settings: float) -> TouchWorlds:
+    """``count`` worlds of the contact task, in lockstep, with the task's own ``settings``; see its class."""
+    return worlds_class(task)(count, camera, **settings)
 
 
 __all__ = ["TOUCH_TASKS", "Reading", "Sensor", "TouchWorlds", "laws", "make_worlds", "worlds_class"]

@@ -34,14 +34,17 @@ class TouchEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         reflex: whether the task's analytic law acts on touch at 1 kHz between actions; if not, actions reach
             the servos as they are.
         render_mode: None or "rgb_array".
+        settings: the task's own, such as ``clearance_m`` of PegFeel.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
     control_hz: ClassVar[float] = 50.0
 
-    def __init__(self, task: str, reflex: bool = False, render_mode: str | None = None) -> None:
+    def __init__(
+        self, task: str, reflex: bool = False, render_mode: str | None = None, **settings: float
+    ) -> None:
         self.task, self.reflex, self.render_mode = task, reflex, render_mode
-        self.worlds = make_worlds(task, camera=True)
+        self.worlds = make_worlds(task, 1, True, **settings)
         self.law = laws(task).scripted().law if reflex else Law()
         action, specs = self.worlds.action_spec, self.worlds.streams
         self.action_space = gymnasium.spaces.Box(

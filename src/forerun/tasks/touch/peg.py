@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from forerun.tasks.scene import FLAT
@@ -52,7 +50,7 @@ _XML = f"""
 
 
 class PegFeel(TouchWorlds):
-    """A square peg of 16 mm, a hole with 0.4 mm of clearance in all, hidden by the gripper.
+    """A square peg of 16 mm and a hole that the gripper hides, ``clearance_m`` wider: 1.0, 0.4 or 0.2 mm.
 
     The hole lies up to 3 mm off in x and y and is turned by up to 2 degrees. The hand is stiff in x and y
     (6 N/mm), soft in yaw, and presses with the force it is told to.
@@ -65,7 +63,6 @@ class PegFeel(TouchWorlds):
     """
 
     env_id = "forerun/PegFeel-v0"
-    clearance_m: ClassVar[float] = 0.0004
     seconds = 8.0
     proprio_scale = (0.002, 0.002, 0.002, 0.03, 0.02, 0.02, 0.05, 0.3)
     stays = (False, False, True, True)
@@ -112,6 +109,10 @@ class PegFeel(TouchWorlds):
     @classmethod
     def xml(cls) -> str:
         return _XML
+
+    def __init__(self, count: int = 1, camera: bool = False, clearance_m: float = 0.0004) -> None:
+        self.clearance_m = clearance_m
+        super().__init__(count, camera)
 
     def begin(self, i: int, rng: np.random.Generator) -> None:
         x, y = rng.uniform(-OFFSET_M, OFFSET_M, 2)
