@@ -7,11 +7,13 @@ Everything is causal: only samples that have arrived are read, and blocks are av
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from forerun.tasks.touch import TouchWorlds
+from forerun.types import StreamSpec
 
 Touch = Literal["none", "slow", "fast"]
 SEES = 32
@@ -102,8 +104,8 @@ def policy_features(
 
     Always the clock, the ``planned`` action (B, A) and how it turned it ``last`` (B, K).
     """
-    low, high = np.asarray(worlds.action_spec.low), np.asarray(worlds.action_spec.high)
-    planned = (planned - (low + high) / 2) / (high - low) * 2
+    middle, half = _span(worlds.action_spec)
+    planned = (planned - middle) / half
     clock = np.full((worlds.count, 1), 2 * worlds.time_s / worlds.seconds - 1)
     parts = [clock, planned, last]
     if senses.proprio:
@@ -119,11 +121,18 @@ def policy_features(
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
+@lru_cache
+def _span(spec: StreamSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half width (A,) of an action's bounds."""
+    low, high = np.asarray(spec.low), np.asarray(spec.high)
+    return (low + high) / 2, (high - low) / 2
+
+
 def fast_features(
     worlds: TouchWorlds, felt: Felt, action: np.ndarray, stance: np.ndarray, last: np.ndarray
 ) -> np.ndarray:
     """The fast tier's input at 500 Hz, (B, F) float32: touch, action, the law's stance, the last residual."""
-    low, high = np.asarray(worlds.action_spec.low), np.asarray(worlds.action_spec.high)
-    asked = (action - (low + high) / 2) / (high - low) * 2
+    middle, half = _span(worlds.action_spec)
+    asked = (action - middle) / half
     clock = np.full((worlds.count, 1), 2 * worlds.time_s / worlds.seconds - 1)
     return np.concatenate([clock, asked, stance, last, felt.newest, felt.smooth], axis=1).astype(np.float32)

@@ -138,8 +138,13 @@ def grip_and_load(pads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def pad_features(touch: np.ndarray) -> np.ndarray:
     """Grip, load and their ratio, (B, 5), from both pads' wrenches (B, 12)."""
     normal, load = grip_and_load(touch)
-    logs = np.log(np.maximum(normal, 0.2)), np.log(np.maximum(load, 0.05))
-    return np.stack([*logs, logs[1] - logs[0], normal / 5, load / 2], axis=1)
+    out = np.empty((len(touch), 5))  # np.stack would cost twice as much for one robot, 500 times a second
+    out[:, 0] = np.log(np.maximum(normal, 0.2))
+    out[:, 1] = np.log(np.maximum(load, 0.05))
+    out[:, 2] = out[:, 1] - out[:, 0]
+    out[:, 3] = normal / 5
+    out[:, 4] = load / 2
+    return out
 
 
 def pads_sensor(noise_n: float, gain_error: float, drift: float) -> Sensor:
