@@ -77,16 +77,17 @@ def presents(cache: TickCache, episode: int, ahead: int) -> np.ndarray:
 
 def errors(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: int) -> dict[str, list[float]]:
     """Per episode, mean absolute error in N of both normal forces, by way of guessing."""
-    found: dict[str, list[float]] = {"model": [], "copy-last": [], "linear": []}
+    found: dict[str, list[float]] = {"model": [], "copy-last": [], "linear": [], "mean": []}
     channels = [channel for _, channel in model.feel.forces]  # type: ignore[union-attr]
     pads = np.array(table.cache.streams["pads"])[:, channels]
+    usual = pads[: table.cache.episode_starts[episodes[0]]].mean(0)  # of episodes trained on
     for episode in episodes:
         rows = presents(table.cache, int(episode), ahead)
         now = rows + CONTEXT[table.cache.tick_s] - 1
         slope, truth = pads[now] - pads[now - 1], pads[now + ahead]
         *_, state = imagined(model, table, rows, ahead)
         guess = model.decode(state)["pads"][:, channels].numpy()
-        guesses = {"model": guess, "copy-last": pads[now], "linear": pads[now] + ahead * slope}
+        guesses = {"model": guess, "copy-last": pads[now], "linear": pads[now] + ahead * slope, "mean": usual}
         for name, value in guesses.items():
             found[name].append(float(np.abs(value - truth).mean()))
     return found
@@ -94,30 +95,43 @@ def errors(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: i
 
 @torch.no_grad()
 def onsets(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: int) -> dict:
-    """Said minus true moment of contact after at least 50 ms without, foretold ``ahead`` ticks before.
+    """Said minus true moment of contact after 100 ms and more without, foretold ``ahead`` ticks before.
 
-    What was said for a tick is what the model foretold of it ``ahead`` ticks earlier; the moment is the first
-    tick within 100 ms around the true one of which contact was said, and 100 ms off if there is none.
+    Contact is a force above the sensor's own noise. What was said for a tick is what the model foretold of it
+    ``ahead`` ticks earlier; the moment is the first tick within 100 ms around the true one of which contact
+    was said, and 100 ms off if there is none. Copying says of a tick what was felt ``ahead`` ticks before it.
     """
-    contact, off = touch_labels(model, table.cache)["contact"].numpy() > 0.5, []
+    contact = touch_labels(model, table.cache)["contact"].numpy() > 0.5
+    off: dict[str, list[float]] = {"model": [], "copy-last": []}
     near, context = 10, CONTEXT[table.cache.tick_s]
     for episode in episodes:
         first, last = table.cache.episode_starts[int(episode) : int(episode) + 2]
         rows = np.arange(first, last - context - ahead + 1)
         *_, state = imagined(model, table, rows, ahead)
-        said = (model.predict(state)["contact"] > 0.5).numpy()
+        said = {
+            "model": (model.predict(state)["contact"] > 0.5).numpy(),
+            "copy-last": contact[rows + context - 1],
+        }
         truth = contact[rows + context - 1 + ahead]
         for t in np.flatnonzero(truth[1:] & ~truth[:-1]) + 1:
-            if t >= near and not truth[t - 5 : t].any():
-                around = np.flatnonzero(said[t - near : t + near + 1]) - near
-                off.append(1000 * table.cache.tick_s * float(around[0] if len(around) else near))
-    away = np.abs(off)
+            if (
+                t >= near
+                and not contact[rows[t] + context - 1 + ahead - near - ahead :][: near + ahead].any()
+            ):
+                for way, words in said.items():
+                    around = np.flatnonzero(words[t - near : t + near + 1]) - near
+                    off[way].append(1000 * table.cache.tick_s * float(around[0] if len(around) else near))
+    return {way: _moments(np.array(values)) for way, values in off.items()}
+
+
+def _moments(off_ms: np.ndarray) -> dict:
+    away = np.abs(off_ms)
     return {
-        "n": len(off),
+        "n": len(off_ms),
         "median_ms": float(np.median(away)),
         "p95_ms": float(np.percentile(away, 95)),
         "within_20ms": bootstrap_mean((away <= 20).astype(float).tolist()),
-        "late_ms": float(np.mean(off)),
+        "late_ms": float(np.mean(off_ms)),
     }
 
 
@@ -137,13 +151,18 @@ def read(model: WorldModel, table: LatentTable, latents: torch.Tensor, episodes:
 
 
 def probes(model: WorldModel, table: LatentTable, seen: np.ndarray, held_out: np.ndarray) -> dict:
-    """R2 of log mass and of friction, with touch and with the sensor taken away."""
+    """R2 of log mass and of friction, with touch and with the sensor taken away; and by parts of what is read."""
     truth, out = torch.from_numpy(np.array(table.cache.streams["state"])), {}
-    first = torch.from_numpy(table.cache.episode_starts[:-1])
+    first, numbers = torch.from_numpy(table.cache.episode_starts[:-1]), int(np.prod(model.layout.shape))
     for name, latents in (("felt", table.latents), ("unfelt", without(model, table.latents, "pads"))):
         x, x_new = (read(model, table, latents, part) for part in (seen, held_out))
-        r2 = probe_r2(x, truth[first[seen]], x_new, truth[first[held_out]])
-        out[name] = dict(zip(("log_mass", "friction"), r2.tolist(), strict=True))
+        parts = {name: (slice(None), slice(None))}
+        if name == "felt":
+            parts["felt, latents alone"] = slice(None), slice(numbers)
+            parts["felt, trunk's last 0.2 s"] = slice(-10, None), slice(numbers, None)
+        for part, (ticks, which) in parts.items():
+            told = x[:, ticks, which], truth[first[seen]], x_new[:, ticks, which], truth[first[held_out]]
+            out[part] = dict(zip(("log_mass", "friction"), probe_r2(*told).tolist(), strict=True))
     return out
 
 
