@@ -75,6 +75,7 @@ def presents(cache: TickCache, episode: int, ahead: int) -> np.ndarray:
     return np.arange(first, last - CONTEXT[cache.tick_s] - ahead + 1, TESTED_EVERY)
 
 
+@torch.no_grad()
 def errors(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: int) -> dict[str, list[float]]:
     """Per episode, mean absolute error in N of both normal forces, by way of guessing."""
     found: dict[str, list[float]] = {"model": [], "copy-last": [], "linear": [], "mean": []}
@@ -114,10 +115,8 @@ def onsets(model: WorldModel, table: LatentTable, episodes: np.ndarray, ahead: i
         }
         truth = contact[rows + context - 1 + ahead]
         for t in np.flatnonzero(truth[1:] & ~truth[:-1]) + 1:
-            if (
-                t >= near
-                and not contact[rows[t] + context - 1 + ahead - near - ahead :][: near + ahead].any()
-            ):
+            quiet = contact[rows[t] + context - 1 - near :][: near + ahead]
+            if t >= near and not quiet.any():
                 for way, words in said.items():
                     around = np.flatnonzero(words[t - near : t + near + 1]) - near
                     off[way].append(1000 * table.cache.tick_s * float(around[0] if len(around) else near))
@@ -151,7 +150,7 @@ def read(model: WorldModel, table: LatentTable, latents: torch.Tensor, episodes:
 
 
 def probes(model: WorldModel, table: LatentTable, seen: np.ndarray, held_out: np.ndarray) -> dict:
-    """R2 of log mass and of friction, with touch and with the sensor taken away; and by parts of what is read."""
+    """R2 of log mass and friction, with touch, by parts of what is read, and with the sensor taken away."""
     truth, out = torch.from_numpy(np.array(table.cache.streams["state"])), {}
     first, numbers = torch.from_numpy(table.cache.episode_starts[:-1]), int(np.prod(model.layout.shape))
     for name, latents in (("felt", table.latents), ("unfelt", without(model, table.latents, "pads"))):

@@ -101,6 +101,22 @@ def test_the_next_touch_is_foretold_better_than_by_copying_the_last(
     assert next_touch_error(taught[0], cache, felt=True) < copied
 
 
+def test_an_untrained_model_repeats_the_last_touch(cache: TickCache) -> None:
+    model = WorldModel(tiny_config(cache))
+    fit_scales(model, cache, TRAIN)
+    rows = windows(cache)
+    touched = model.senses.touch(model.config.bursts[0]).touched(
+        torch.from_numpy(cache.streams["pad"][rows[:, 1]])
+    )
+    done = torch.from_numpy(cache.streams["action"][rows[:, :2]])
+    with torch.no_grad():
+        state = model.start(model.encode(observation(cache, rows[:, :2])), done[:, :1])
+        said = model.decode(model.step(state, done[:, 1]))["pad"]
+    last = torch.from_numpy(cache.streams["pad"][rows[:, 1]])
+    assert touched.any()
+    torch.testing.assert_close(said[touched], last[touched], rtol=1e-4, atol=1e-4)
+
+
 def test_without_its_sensor_a_model_errs_more_but_less_than_by_guessing_the_mean(
     taught: tuple[WorldModel, LatentTable], cache: TickCache
 ) -> None:

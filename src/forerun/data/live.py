@@ -11,11 +11,13 @@ of a second, and nothing else: `open_live` reads the folder as it lies.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -38,7 +40,7 @@ class _Ring:
         self.values = np.zeros((slots, *spec.shape), dtype)
         self.stamps = np.zeros(slots, np.int64)
         self.written = self.taken = self.lost = 0
-        stem = folder / spec.name.replace("/", "_")
+        stem = _file_stem(folder, spec.name)
         self.files: tuple[IO[bytes], IO[bytes]] = (
             stem.with_name(stem.name + ".values").open("wb", buffering=0),
             stem.with_name(stem.name + ".stamps").open("wb", buffering=0),
@@ -67,6 +69,15 @@ class _Ring:
     def close(self) -> None:
         for file in self.files:
             file.close()
+
+
+def _usual_dtype(spec: StreamSpec) -> type[np.generic]:
+    return np.uint8 if spec.kind == "video" or spec.family == "tactile_image" else np.float32
+
+
+def _file_stem(folder: Path, name: str) -> Path:
+    """Where a stream's files lie; names that differ never share them."""
+    return folder / quote(name, safe=" .")
 
 
 def _write_all(file: IO[bytes], data: memoryview) -> None:
@@ -109,7 +120,7 @@ class LiveRecorder:
             self._rings = {
                 name: _Ring(
                     spec,
-                    np.dtype((dtypes or {}).get(name, np.uint8 if spec.kind == "video" else np.float32)),
+                    np.dtype((dtypes or {}).get(name, _usual_dtype(spec))),
                     max(16, int(seconds * (spec.rate_hz or 1000.0))),
                     self.folder,
                 )
@@ -126,8 +137,17 @@ class LiveRecorder:
         self._thread.start()
 
     def append(self, name: str, value: Any, stamp_ns: int) -> bool:
-        """Keep one sample; False if it was lost because the disk did not follow. Call it from one thread."""
-        return self._rings[name].append(value, stamp_ns)
+        """Keep one sample; False if it was lost because the disk did not follow. Call it from one thread.
+
+        Raises:
+            ShapeError: a sample of another shape.
+        """
+        ring = self._rings[name]
+        if np.shape(value) != ring.spec.shape:
+            raise ShapeError(
+                f"a sample of shape {np.shape(value)} came for stream '{name}'; expected {ring.spec.shape}"
+            )
+        return ring.append(value, stamp_ns)
 
     @property
     def lost(self) -> dict[str, int]:
@@ -135,8 +155,14 @@ class LiveRecorder:
         return {name: ring.lost for name, ring in self._rings.items()}
 
     def _work(self) -> None:
+        told = 0
         while not self._stop.wait(EVERY_S):
             self._drain()
+            lost = sum(self.lost.values())
+            if lost != told:
+                told = lost
+                with contextlib.suppress(OSError):
+                    self._describe(closed=False)  # should the end come without a word
         self._drain()
 
     def _drain(self) -> None:
@@ -239,7 +265,7 @@ def _load(folder: Path) -> Episode:
 
 
 def _stream(folder: Path, spec: StreamSpec, dtype: str, origin_ns: int) -> Stream:
-    stem = folder / spec.name.replace("/", "_")
+    stem = _file_stem(folder, spec.name)
     try:
         stamps = _whole(Path(f"{stem}.stamps"), np.dtype(np.int64), ())
         values = _whole(Path(f"{stem}.values"), np.dtype(dtype), spec.shape)

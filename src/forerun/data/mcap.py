@@ -49,17 +49,20 @@ class _Channel:
     """What one topic said, message by message."""
 
     def __init__(self, topic: str, about: dict[str, str], decode: Decoder) -> None:
-        self.name = topic.strip("/").replace("/", ".")
+        self.topic, self.name = topic, topic.strip("/").replace("/", ".")
         self.decode = decode
         self.spec = StreamSpec.from_json(json.loads(about["spec"])) if "spec" in about else None
         self.dtype = np.dtype(about.get("dtype", "float32"))
         self.heard: list[Heard] = []
+        self.skipped = 0
         self.published_ns: list[int] = []
         self.logged_ns: list[int] = []
 
     def add(self, message: Any) -> None:
         heard = self.decode(message.data)
-        if heard is not None:
+        if heard is None or (self.heard and heard.value.shape != self.heard[0].value.shape):
+            self.skipped += 1  # text, or a list that changes its length
+        else:
             self.heard.append(heard)
             self.published_ns.append(message.publish_time)
             self.logged_ns.append(message.log_time)
@@ -128,6 +131,7 @@ def _load(file: Path) -> tuple[Episode, tuple[str, ...]]:
                     found.add(message)
     except (exceptions.McapError, EOFError, ValueError, KeyError) as cause:
         raise _damaged(file, cause) from cause
+    skipped |= {c.topic: c.skipped for c in channels.values() if c.skipped}
     heard = [c for c in channels.values() if c.heard or c.spec is not None]
     if not any(c.heard for c in heard):
         raise DataError(
@@ -141,7 +145,8 @@ def _load(file: Path) -> tuple[Episode, tuple[str, ...]]:
     metadata = dict(about.get("metadata") or {}) | {"origin_ns": origin_ns}
     name = about.get("name", file.stem)
     episode = Episode(name, streams, about.get("task", ""), about.get("success"), metadata)
-    return episode, tuple(f"'{t}' is left out: {n} messages that are no numbers" for t, n in skipped.items())
+    words = "are left out: no numbers, or not as many as in the first"
+    return episode, tuple(f"{n} messages of '{topic}' {words}" for topic, n in skipped.items())
 
 
 def _channel(channels: dict[int, _Channel], schema: Any, channel: Any) -> _Channel | None:
