@@ -8,7 +8,7 @@ from forerun.tasks.touch.law import Knob, Law, Scripted
 from forerun.tasks.touch.wipe import APPROACH_S, TOOL_RADIUS_M, WipeForce
 
 GAIN_MPS_PER_N, DESCENT_MPS, BOUND_MPS = 0.05, 0.022, 0.05
-EXPERT_GAIN, SLOW_GAIN = 0.03, 0.008
+EXPERT_GAIN, SLOW_GAIN = 0.06, 0.008
 """Of the expert: every millisecond, and at 50 Hz, where more would swing."""
 ALONE = (Knob(1, BOUND_MPS),)
 """What a policy decides that feels for itself: the speed upwards."""
