@@ -13,7 +13,6 @@ no code can give back. Writes one JSON per part; what is over a bar is written a
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import tempfile
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+from kept import kept
 from rich.console import Console
 from rich.pretty import Pretty
 
@@ -87,14 +87,7 @@ class Realtime:
 
     def _once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What was kept under this name, or is measured now and kept."""
-        path = self.out / f"{name}-{self.seconds:g}s-seed{self.seed}.json"
-        if not path.exists():
-            found = measure()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(found))
-            part.replace(path)
-        return json.loads(path.read_text())
+        return kept(self.out / f"{name}-{self.seconds:g}s-seed{self.seed}.json", measure)
 
     def _rate(self, mission: SimulatedTask) -> dict[str, Any]:
         fifo = self.part == "fifo"

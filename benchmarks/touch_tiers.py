@@ -9,7 +9,6 @@ Plan, scripted policy and law of the task; what is tried is the lateness alone. 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+from kept import kept
 from rich.console import Console
 
 from forerun.control.lateness import Lateness
@@ -76,15 +76,9 @@ class TouchTiers:
 
     def _kept(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What was measured before, or is now."""
-        path = self.out / f"{self.task}-{self.trials}-seed{self.seed}" / f"{name}.json"
-        if not path.exists():
-            found = measure()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(found))
-            part.replace(path)
-            Console(stderr=True).print(f"{self.task}, {name}: success {found['success']['estimate']:.3f}")
-        return json.loads(path.read_text())
+        found = kept(self.out / f"{self.task}-{self.trials}-seed{self.seed}" / f"{name}.json", measure)
+        Console(stderr=True).print(f"{self.task}, {name}: success {found['success']['estimate']:.3f}")
+        return found
 
     def _trials(self, first: int = 0, count: int | None = None, **planner: Any) -> Trials:
         begin = TRIALS_FROM + 1000 * self.seed + first

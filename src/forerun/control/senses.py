@@ -63,19 +63,24 @@ def halved(pictures: np.ndarray) -> np.ndarray:
 
 
 class Felt:
-    """Touch features of B worlds, smoothed and averaged in blocks; told every 2 ms."""
+    """Touch features of B worlds, smoothed and averaged in blocks; told every 2 ms.
 
-    def __init__(self, worlds: TouchWorlds) -> None:
+    Args:
+        blocks: whether a policy asks for the averages; the fast tier does not.
+    """
+
+    def __init__(self, worlds: TouchWorlds, blocks: bool = True) -> None:
         self.newest = worlds.features(worlds.read(worlds.touch).values)
         self.smooth = self.newest.copy()
         self.recent = _Block(self.newest, 10)
         self.slow = _Block(self.newest, 17)
+        self._blocks = (self.recent, self.slow) if blocks else ()
 
     def update(self, worlds: TouchWorlds) -> None:
         self.newest = worlds.features(worlds.read(worlds.touch).values)
         self.smooth = self.smooth + 0.33 * (self.newest - self.smooth)  # 5 ms
-        self.recent.add(self.newest)
-        self.slow.add(self.newest)
+        for block in self._blocks:
+            block.add(self.newest)
 
 
 class _Block:
@@ -104,10 +109,7 @@ def policy_features(
 
     Always the clock, the ``planned`` action (B, A) and how it turned it ``last`` (B, K).
     """
-    middle, half = _span(worlds.action_spec)
-    planned = (planned - middle) / half
-    clock = np.full((worlds.count, 1), 2 * worlds.time_s / worlds.seconds - 1)
-    parts = [clock, planned, last]
+    parts = [_clock(worlds), _scaled(worlds, planned), last]
     if senses.proprio:
         proprio = worlds.read("proprio").values
         parts += [proprio / worlds.proprio_scale]
@@ -132,7 +134,16 @@ def fast_features(
     worlds: TouchWorlds, felt: Felt, action: np.ndarray, stance: np.ndarray, last: np.ndarray
 ) -> np.ndarray:
     """The fast tier's input at 500 Hz, (B, F) float32: touch, action, the law's stance, the last residual."""
+    parts = [_clock(worlds), _scaled(worlds, action), stance, last, felt.newest, felt.smooth]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _clock(worlds: TouchWorlds) -> np.ndarray:
+    """How far the episode is, -1 to 1, (B, 1)."""
+    return np.full((worlds.count, 1), 2 * worlds.time_s / worlds.seconds - 1)
+
+
+def _scaled(worlds: TouchWorlds, action: np.ndarray) -> np.ndarray:
+    """An action (B, A) within its bounds as -1 to 1."""
     middle, half = _span(worlds.action_spec)
-    asked = (action - middle) / half
-    clock = np.full((worlds.count, 1), 2 * worlds.time_s / worlds.seconds - 1)
-    return np.concatenate([clock, asked, stance, last, felt.newest, felt.smooth], axis=1).astype(np.float32)
+    return (action - middle) / half

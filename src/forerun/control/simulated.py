@@ -103,7 +103,7 @@ class SimulatedTask(Mission):
         self.worlds.reset([self.seed])
         self.simulated.restart()
         self.law.reset(self.worlds)
-        self.smooth = Felt(self.worlds)
+        self.smooth = Felt(self.worlds, blocks=False)
         self.residual = np.zeros((1, len(self.law.knobs)))
         if self.net:
             self.net.reset()

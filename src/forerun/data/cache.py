@@ -30,6 +30,7 @@ from forerun.data.ticks import (
     read_rows,
     tick_times,
 )
+from forerun.data.touch import arrived
 from forerun.types import ConfigError, DataError, StorageError, StreamSpec
 
 LAYOUT = 1  # raise when the meaning of a row changes
@@ -318,7 +319,7 @@ def _write_episode(
         numbers.update(entry[0].tobytes())
     for name, plan in plans.items():
         if plan.mode == "picture":
-            stream = episode.streams[name]
+            stream = arrived(episode.streams[name])
             for frames in read_pictures(stream, times_s, tick_s, plan.spec.shape[0]):
                 table.append(name, frames)
                 pictures.update(frames.tobytes())

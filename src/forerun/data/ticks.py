@@ -183,10 +183,9 @@ def _reduce(mode: Mode, stream: Stream, values: np.ndarray, times_s: np.ndarray,
 
 def _newest(stream: Stream, times_s: np.ndarray, tick_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Index of the newest sample at or before each tick, and whether it is at most one lost sample old."""
-    clock = stream.times_s + stream.spec.delay_s
-    index = np.maximum(newest_before(clock, times_s + _rounding(times_s)), 0)
+    index = np.maximum(newest_before(stream.times_s, times_s + _rounding(times_s)), 0)
     oldest = max(tick_s, 2.5 * period_s(stream)) + 1e-6
-    return index, times_s - clock[index] <= oldest
+    return index, times_s - stream.times_s[index] <= oldest
 
 
 def _rounding(times_s: np.ndarray) -> np.ndarray:

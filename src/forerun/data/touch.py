@@ -23,13 +23,15 @@ def arrived(stream: Stream) -> Stream:
     spec = stream.spec
     if not spec.delay_s and spec.bias is None:
         return stream
-    read, plain = stream.read, replace(spec, delay_s=0.0, bias=None)
+    plain, times_s = replace(spec, delay_s=0.0, bias=None), stream.times_s + spec.delay_s
+    if spec.bias is None:
+        return Stream(plain, times_s, stream.values)  # a video's own reader scales while it decodes
 
     def unbiased(index: np.ndarray) -> np.ndarray:
-        values = read(index)
+        values = stream.read(index)
         return values - np.reshape(spec.bias, spec.shape).astype(values.dtype)  # type: ignore[arg-type]
 
-    return Stream(plain, stream.times_s + spec.delay_s, read if spec.bias is None else unbiased)
+    return Stream(plain, times_s, unbiased)
 
 
 def felt_at(stream: Stream, times_s: ArrayLike, *, max_age_s: float = float("inf")) -> Aligned:

@@ -179,14 +179,8 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def clip(self, action: np.ndarray) -> np.ndarray:
         """``action`` as float64 within its bounds; ShapeError if it has another size or is not finite."""
-        values = np.asarray(action, dtype=np.float64)
         space = cast(gymnasium.spaces.Box, self.action_space)
-        if values.shape != space.shape or not np.isfinite(values).all():
-            raise ShapeError(
-                f"action {values.tolist()} was given; {type(self).__name__} takes {self.action_spec.size} "
-                f"finite values ({', '.join(self.action_spec.names)}) in {self.action_spec.unit}"
-            )
-        return np.clip(values, space.low, space.high)
+        return np.clip(checked_action(action, self.action_spec, type(self).__name__), space.low, space.high)
 
     def check_state(self, state: np.ndarray) -> np.ndarray:
         """``state`` as float64 (S,); ShapeError if it has another size or is not finite."""
@@ -213,6 +207,17 @@ class Task(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             "success_strict": self._held["strict"] >= self.hold_steps["strict"],
             **errors,
         }
+
+
+def checked_action(action: np.ndarray, spec: StreamSpec, taker: str) -> np.ndarray:
+    """``action`` as float64; ShapeError, in its ``taker``'s name, if it is not finite or not as specified."""
+    values = np.asarray(action, dtype=np.float64)
+    if values.shape != spec.shape or not np.isfinite(values).all():
+        raise ShapeError(
+            f"action {values.tolist()} was given; {taker} takes {spec.size} finite values "
+            f"({', '.join(spec.names)}) in {spec.unit}"
+        )
+    return values
 
 
 def limits(limits: dict[str, float], steps: int) -> str:

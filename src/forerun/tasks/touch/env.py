@@ -9,11 +9,11 @@ from typing import Any, ClassVar, cast
 import gymnasium
 import numpy as np
 
-from forerun.tasks.base import CAMERA_SIZE, Quality
+from forerun.tasks.base import CAMERA_SIZE, Quality, checked_action
 from forerun.tasks.policies import SmoothNoise
 from forerun.tasks.touch import laws, make_worlds
 from forerun.tasks.touch.law import Law
-from forerun.types import ShapeError, StreamSpec
+from forerun.types import StreamSpec
 
 STEP_MS = 20
 NOISE = {"expert": 0.0, "noisy": 0.03, "weak": 0.15}
@@ -93,7 +93,9 @@ class TouchEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """20 ms of one action."""
-        asked, worlds, burst = self._clip(action)[None], self.worlds, []
+        worlds, burst = self.worlds, []
+        spec = worlds.action_spec
+        asked = np.clip(checked_action(action, spec, self.task), spec.low, spec.high)[None]
         for _ in range(STEP_MS):
             worlds.tick(self.law(worlds, asked))
             if worlds.ms % 2 == 0:
@@ -122,15 +124,6 @@ class TouchEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _info(self) -> dict[str, Any]:
         return {name: value[0].item() for name, value in self.worlds.score().items()}
-
-    def _clip(self, action: np.ndarray) -> np.ndarray:
-        values, spec = np.asarray(action, dtype=np.float64), self.worlds.action_spec
-        if values.shape != spec.shape or not np.isfinite(values).all():
-            raise ShapeError(
-                f"action {values.tolist()} was given; {self.task} takes {spec.size} finite values "
-                f"({', '.join(spec.names)}) in {spec.unit}"
-            )
-        return np.clip(values, spec.low, spec.high)
 
 
 def _unbounded(shape: tuple[int, ...]) -> gymnasium.spaces.Box:

@@ -135,15 +135,18 @@ def grip_and_load(pads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (pads[:, 0] - pads[:, 6]) / 2, np.maximum(pads[:, 2] + pads[:, 8], 0.0) / 2
 
 
+LEAST_N, ORDINARY_N = np.array((0.2, 0.05)), np.array((5.0, 2.0))
+"""Of grip and load: below the first a logarithm would be one of noise; the second makes them of order one."""
+
+
 def pad_features(touch: np.ndarray) -> np.ndarray:
     """Grip, load and their ratio, (B, 5), from both pads' wrenches (B, 12)."""
-    normal, load = grip_and_load(touch)
     out = np.empty((len(touch), 5))  # np.stack would cost twice as much for one robot, 500 times a second
-    out[:, 0] = np.log(np.maximum(normal, 0.2))
-    out[:, 1] = np.log(np.maximum(load, 0.05))
-    out[:, 2] = out[:, 1] - out[:, 0]
-    out[:, 3] = normal / 5
-    out[:, 4] = load / 2
+    forces, logs = out[:, 3:], out[:, :2]
+    forces[:, 0], forces[:, 1] = grip_and_load(touch)
+    np.log(np.maximum(forces, LEAST_N, out=logs), out=logs)
+    np.subtract(out[:, 1], out[:, 0], out=out[:, 2])
+    forces /= ORDINARY_N
     return out
 
 

@@ -23,11 +23,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from forerun.tasks.base import CAMERA_SIZE
 from forerun.tasks.scene import compile_scene, load_mujoco, renderer
 from forerun.tasks.touch.sensors import Reading, Sensor, SensorLine
 from forerun.types import ShapeError, StreamSpec
 
-CAMERA_SIZE = 64
 CAMERA = Sensor(
     spec=StreamSpec(
         name="camera", kind="video", shape=(CAMERA_SIZE, CAMERA_SIZE, 3), unit="rgb", rate_hz=30.0
