@@ -12,7 +12,7 @@ lie side by side in one token: N is 1, and D all their numbers together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -142,9 +142,11 @@ class WorldModel(nn.Module):
             action = self.action_scale(action)[:, None]
         return self._step(state, action, None if present is None else present[:, None])
 
-    def step_standardised(self, state: State, action: Float[Tensor, "B A"]) -> State:
-        """`step` for planners, which search in standardised action units (B, A)."""
-        return self._step(state, action[:, None])
+    def step_standardised(
+        self, state: State, action: Float[Tensor, "B A"], present: Tensor | None = None
+    ) -> State:
+        """`step` for planners and servers, which have checked their actions: standardised units (B, A)."""
+        return self._step(state, action[:, None], None if present is None else present[:, None])
 
     def steps_standardised(self, state: State, actions: Float[Tensor, "B H A"]) -> Iterator[State]:
         """The same, one state after another for a whole chunk (B, H, A): faster than asking one by one."""
@@ -205,13 +207,17 @@ class WorldModel(nn.Module):
 
     # -- looking --------------------------------------------------------------------------------------
 
-    def decode(self, state: State) -> dict[str, Tensor]:
-        """Every stream of the present tick in its own unit: video (B, S, S, 3) uint8, others (B, *shape)."""
-        return self.decode_latents(state.latents)
+    def decode(self, state: State, streams: Collection[str] | None = None) -> dict[str, Tensor]:
+        """The present tick in its own units: video (B, S, S, 3) uint8, others (B, *shape).
 
-    def decode_latents(self, latents: Tensor) -> dict[str, Tensor]:
-        """Whitened latents (B, N, D) to every stream in its own unit."""
-        return self.senses.decode(self.whitening.inverse(latents))
+        Args:
+            streams: only these, by name; a picture costs more than all numbers together.
+        """
+        return self.decode_latents(state.latents, streams)
+
+    def decode_latents(self, latents: Tensor, streams: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Whitened latents (B, N, D) to every stream, or these, each in its own unit."""
+        return self.senses.decode(self.whitening.inverse(latents), streams)
 
     def predict(self, state: State) -> dict[str, Tensor]:
         """Heads on the present tick, by name.

@@ -120,10 +120,10 @@ class SimulatedTask(Mission):
         worlds, action = self.worlds, action[None]
         if worlds.ms % 2 == 0:
             self.smooth.update(worlds)
-            if self.net is not None and worlds.ms >= self.law.from_ms:
-                stance = self.law.stance(worlds, action)
-                seen = fast_features(worlds, self.smooth, action, stance, self.residual)
-                self.residual = np.minimum(np.maximum(self.net(seen[0]), -1.0), 1.0)[None]
+        elif self.net is not None and worlds.ms >= self.law.from_ms:  # see `student.REACTS_MS`
+            stance = self.law.stance(worlds, action)
+            seen = fast_features(worlds, self.smooth, action, stance, self.residual)
+            self.residual = np.minimum(np.maximum(self.net(seen[0]), -1.0), 1.0)[None]
         return self.law(worlds, action, self.residual if self.law.knobs else None)[0]
 
     def felt(self, samples: Samples) -> np.ndarray:

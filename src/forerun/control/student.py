@@ -27,6 +27,8 @@ from forerun.types import CheckpointError
 FORMAT = "forerun-student-1"
 USUAL = ("usual.low", "usual.high")
 POLICY_MS, FAST_MS = 20, 2
+REACTS_MS = 1
+"""The fast tier's net runs so long after a sample, when its law rests: no millisecond has both to compute."""
 PUNCTUAL = Lateness(delay_s=0.0)
 WIDEST_TURN = 4.0
 """A policy may turn a knob by so many of its scales."""
@@ -177,7 +179,7 @@ class Tiers:
         if worlds.ms % POLICY_MS == 0:
             self._send("policy", worlds, self._act(worlds))
         self.action = self.lines["policy"].receive(worlds.time_s)
-        if worlds.ms % FAST_MS == 0:
+        if worlds.ms % FAST_MS == REACTS_MS:
             self.residual = self._react(worlds)
         command = self.law(worlds, self.action, self.residual if self.law.knobs else None)
         self._send("fast", worlds, command)

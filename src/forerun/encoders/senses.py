@@ -5,7 +5,7 @@ Letters: B rows, T ticks, N latent tokens per tick, D latent width; n and d the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from jaxtyping import Float
@@ -111,10 +111,14 @@ class Senses(nn.Module):
         flat = encoder(self.centre(spec)(values.flatten(0, 1)))
         return flat.unflatten(0, values.shape[:2])
 
-    def decode(self, latents: Float[Tensor, "B N D"]) -> dict[str, Tensor]:
-        """Latents, not whitened, to every stream in its own unit."""
+    def decode(
+        self, latents: Float[Tensor, "B N D"], streams: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Latents, not whitened, to every stream, or these, each in its own unit."""
         out = {}
         for spec in self.config.streams:
+            if streams is not None and spec.name not in streams:
+                continue
             part, code = self.layout.part(latents, spec.name), self.encoder(spec)
             if isinstance(code, VectorCode | TouchCode):
                 out[spec.name] = code.decode(part).unflatten(-1, spec.shape)
