@@ -1,0 +1,400 @@
+"""The engine: takes requests from any thread, advances all worlds in shared passes, hands replies over.
+
+One thread owns the model. It never waits for a client, and no client can make it fail: what goes wrong in a
+row ends in an error reply for that session alone.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forerun.serving.chunk import Chunk
+from forerun.serving.drawing import draw_for
+from forerun.serving.passes import Passes
+from forerun.serving.protocol import (
+    Change,
+    Close,
+    Fork,
+    Open,
+    Refusal,
+    Request,
+    Restore,
+    Rollback,
+    Select,
+    Snapshot,
+    Step,
+)
+from forerun.serving.registry import Limits, Registry, Start
+from forerun.serving.replies import observed, settled
+from forerun.serving.scheduler import Job, Scheduler
+from forerun.serving.session import Session
+
+Outlet = Callable[[list[tuple[Hashable, dict[str, Any]]]], None]
+"""Where replies go, many at a time; called in the engine's thread, must not wait."""
+REVIEW_S = 0.25
+
+
+@dataclass
+class Counts:
+    """What has happened so far, for `/metrics`."""
+
+    passes: int = 0
+    rows: int = 0
+    replies: int = 0
+    late: int = 0
+    resets: int = 0
+    suspended: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    busy_s: float = 0.0
+    last_rows: int = 0
+
+
+class Engine:
+    """All live worlds of one model.
+
+    Args:
+        outlet: takes the replies.
+        clock: seconds; a test may bring its own.
+    """
+
+    def __init__(
+        self,
+        passes: Passes,
+        outlet: Outlet = lambda replies: None,
+        *,
+        starts: Sequence[Start] = (),
+        limits: Limits | None = None,
+        snapshots: Path | None = None,
+        scheduler: Scheduler | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.passes, self.outlet, self.clock = passes, outlet, clock
+        self.scheduler = scheduler or Scheduler(max_rows=passes.max_rows)
+        self.registry = Registry(passes, starts, limits, snapshots)
+        self.counts = Counts()
+        self.draining = False
+        self._inbox: queue.SimpleQueue[tuple[Hashable, Request | None] | None] = queue.SimpleQueue()
+        self._outbox: list[tuple[Hashable, dict[str, Any]]] = []
+        self._thread: threading.Thread | None = None
+        self._stop = self._evacuated = False
+        self._reviewed_s = clock()
+
+    # -- from any thread ------------------------------------------------------------------------------
+
+    def submit(self, client: Hashable, request: Request) -> None:
+        """Ask for something in the name of a client; the reply comes through the outlet."""
+        self._inbox.put((client, request))
+
+    def leave(self, client: Hashable) -> None:
+        """A client is gone: all its sessions end."""
+        self._inbox.put((client, None))
+
+    def start(self) -> None:
+        """Run in a thread of its own, after a warm-up that fills the cost table."""
+        self.warm_up()
+        self._thread = threading.Thread(target=self._run, name="forerun-engine", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish what waits, then end the thread."""
+        self._stop = True
+        self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    @property
+    def running(self) -> bool:
+        """Whether the engine's thread is alive."""
+        return self._thread is not None and self._thread.is_alive() and not self._stop
+
+    def drain(self) -> None:
+        """Begin nothing new; sessions that are open go on, and every client gets its snapshots."""
+        self.draining = True
+        self._inbox.put(None)
+
+    # -- the engine's thread --------------------------------------------------------------------------
+
+    def warm_up(self) -> None:
+        """Run every size of pass a few times in an unused slot: nobody pays for the first time."""
+        spare = self.passes.slots
+        sizes = [1]
+        while sizes[-1] < self.scheduler.max_rows:
+            sizes.append(min(2 * sizes[-1], self.scheduler.max_rows))
+        for rows in sizes:
+            for k in range(6):
+                began = time.perf_counter()
+                seen = self.passes.advance(
+                    [spare] * rows, np.zeros((rows, self.passes.actions), np.float32), np.zeros(rows, bool)
+                )
+                middle = time.perf_counter()
+                if self.passes.cameras:
+                    self.passes.draw(seen.latents)
+                if k > 1:
+                    self.scheduler.steps.note(rows, middle - began)
+                    self.scheduler.pictures.note(rows, time.perf_counter() - middle)
+
+    def _run(self) -> None:
+        while not (self._stop and self._inbox.empty() and not len(self.scheduler)):
+            self.turn(self.scheduler.wait_s(self.clock()))
+
+    def turn(self, wait_s: float | None = 0.0) -> None:
+        """Take what has arrived, waiting for it at most so long (None: for ever); run a pass if one is due."""
+        self._listen(wait_s)
+        if self.draining and not self._evacuated:
+            self._evacuate()
+        if self.scheduler.wait_s(self.clock()) == 0.0:
+            self._serve(self.scheduler.take(self.clock()))
+        now = self.clock()
+        if now - self._reviewed_s > REVIEW_S:
+            self._reviewed_s = now
+            self.scheduler.review()
+            self.counts.suspended += self.registry.suspend_idle(now)
+        if self._outbox:
+            replies, self._outbox = self._outbox, []
+            self.counts.replies += len(replies)
+            self.outlet(replies)
+
+    def _listen(self, wait_s: float | None) -> None:
+        try:
+            if wait_s is None or wait_s > 0:
+                self._take(self._inbox.get(timeout=REVIEW_S if wait_s is None else min(wait_s, REVIEW_S)))
+            while True:
+                self._take(self._inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _take(self, arrived: tuple[Hashable, Request | None] | None) -> None:
+        if arrived is None:
+            return
+        client, request = arrived
+        if request is None:
+            for session in self.registry.of(client):
+                self._end(session)
+            return
+        try:
+            self._accept(client, request)
+        except Refusal as refusal:
+            self._refuse(client, request, refusal)
+        except Exception as fault:  # no client may stop the others
+            self._refuse(client, request, _internal(fault))
+
+    def _accept(self, client: Hashable, request: Request) -> None:
+        now = self.clock()
+        if isinstance(request, Open | Restore):
+            self._begin(client, request, now)
+        elif isinstance(request, Close):
+            self._end(self.registry.find(client, request.id))
+            self._reply(client, {"type": "closed", "id": request.id})
+        else:
+            session = self.registry.find(client, request.id)
+            session.accept(request.seq)
+            session.used_s = now
+            session.waiting.append(request)
+            if not session.busy:
+                self._next(session)
+
+    def _begin(self, client: Hashable, request: Open | Restore, now_s: float) -> None:
+        if self.draining:
+            raise Refusal("draining", "this server is about to stop; open the session on another")
+        key = (client, request.id)
+        if key in self.registry.sessions:
+            raise Refusal("bad_message", f"session {request.id} is open already; choose another number")
+        self.scheduler.admit(key, request.view)
+        try:
+            made = self.registry.open if isinstance(request, Open) else self.registry.restore
+            session = made(client, request, now_s)  # type: ignore[arg-type]
+        except BaseException:
+            self.scheduler.leave(key)
+            raise
+        self._reply(client, {**self._present(session), "type": "opened"})
+
+    def _end(self, session: Session) -> None:
+        self.scheduler.remove(session)
+        self.scheduler.leave((session.client, session.id))
+        self.registry.close(session)
+
+    def _evacuate(self) -> None:
+        """Send every world to its client, which may restore it on another server."""
+        self._evacuated = True
+        for session in self.registry.sessions.values():
+            if session.fan is None:
+                data = self.registry.snapshot(session, None)
+                told = {"reason": "draining", "seq": None, "bytes": len(data), "data": data}
+                self._reply(session.client, {"type": "snapshot", "id": session.id, **told})
+
+    def _next(self, session: Session) -> None:
+        """Go on with what a session waits for, up to a step that must wait for its pass."""
+        while session.waiting and not session.busy:
+            request = session.waiting[0]
+            try:
+                if isinstance(request, Step):
+                    self._schedule(session, request)
+                    return
+                session.waiting.popleft()
+                self._change(session, request)
+            except Refusal as refusal:
+                self._refuse(session.client, request, refusal)
+            except Exception as fault:
+                self._refuse(session.client, request, _internal(fault))
+
+    def _schedule(self, session: Session, request: Step) -> None:
+        try:
+            chunk = Chunk.of(session, request, self.passes.actions)
+            if session.fan is None:
+                self.registry.resume(session)
+        except Refusal:
+            session.waiting.popleft()
+            raise
+        session.busy = True
+        self.scheduler.add(self.scheduler.job(session, chunk, session.view, self.clock(), session.rows))
+
+    def _change(self, session: Session, request: Change) -> None:
+        registry = self.registry
+        if isinstance(request, Fork):
+            other = registry.fork(session, request, self.clock())
+            told = {"id": other.id} if other.fan is not None else self._present(other)
+            answer = {"type": "forked", "from": session.id, "seq": request.seq, "count": other.rows}
+            self._reply(session.client, {**told, **answer})
+            return
+        if isinstance(request, Snapshot):
+            data = registry.snapshot(session, request.name)
+            kept = {"name": request.name} if request.name else {"data": data}
+            answer = {"type": "snapshot", "id": session.id, "seq": request.seq, "bytes": len(data), **kept}
+            self._reply(session.client, answer)
+            return
+        if isinstance(request, Select):
+            registry.select(session, request)
+        elif isinstance(request, Rollback):
+            registry.back(session, request)
+        self._reply(session.client, {**self._present(session), "seq": request.seq})
+
+    def _present(self, session: Session) -> dict[str, Any]:
+        """What a session looks like now, without a step."""
+        state = self.registry.state(session)
+        seen = self.passes.look(state)
+        reply = observed(session, seen, slice(None) if session.fan is not None else 0)
+        reply["tick"] = int(state.tick[0])
+        if session.view.picture != "none":
+            reply["picture"] = draw_for(self.passes, seen, [session])[0][0]
+        return reply
+
+    # -- passes ---------------------------------------------------------------------------------------
+
+    def _serve(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        if jobs[0].rows > 1 or jobs[0].session.fan is not None:
+            self._serve_fan(jobs[0])
+            return
+        began = time.perf_counter()
+        try:
+            self._serve_rows(jobs)
+        except Exception as fault:  # find the row that did it; the others go on
+            if len(jobs) == 1:
+                self._fail(jobs[0], fault)
+            else:
+                middle = len(jobs) // 2
+                self._serve(jobs[:middle])
+                self._serve(jobs[middle:])
+            return
+        self.counts.passes += 1
+        self.counts.rows += len(jobs)
+        self.counts.last_rows = len(jobs)
+        self.counts.busy_s += time.perf_counter() - began
+
+    def _serve_rows(self, jobs: list[Job]) -> None:
+        began = time.perf_counter()
+        sessions = [job.session for job in jobs]
+        actions = np.zeros((len(jobs), self.passes.actions), np.float32)
+        present = np.zeros(len(jobs), bool)
+        for row, job in enumerate(jobs):
+            done = job.request.action
+            if done is not None:
+                actions[row], present[row] = done, True
+        seen = self.passes.advance([s.slot for s in sessions], actions, present)
+        stepped = time.perf_counter()
+        self.scheduler.steps.note(len(jobs), stepped - began)
+        level, drawn = self.scheduler.level, {}
+        wanting = [row for row, s in enumerate(sessions) if s.view.picture != "none" and seen.finite[row]]
+        if wanting:
+            drawn = dict(zip(wanting, self._draw(seen, sessions, wanting, level), strict=True))
+        pass_s = time.perf_counter() - began
+        for row, job in enumerate(jobs):
+            if seen.finite[row]:
+                reply = settled(job, seen, row, level, pass_s, len(jobs), self.clock())
+                if row in drawn:
+                    reply["picture"] = drawn[row]
+                self._done(job, reply)
+            else:
+                self._fail(job, None)
+
+    def _draw(self, seen: Any, sessions: list[Session], wanting: list[int], level: Any) -> list[dict]:
+        began = time.perf_counter()
+        pictures, fresh = draw_for(self.passes, seen, [sessions[r] for r in wanting], wanting, level)
+        if fresh:
+            self.scheduler.pictures.note(fresh, time.perf_counter() - began)
+        return pictures
+
+    def _serve_fan(self, job: Job) -> None:
+        """One tick of a fan's chunk; the rest waits its turn, so that live worlds come in between."""
+        began = time.perf_counter()
+        try:
+            over = job.request.advance(self.passes)
+        except Exception as fault:
+            self._fail(job, fault)
+            return
+        self.counts.passes += 1
+        self.counts.rows += job.rows
+        self.counts.busy_s += time.perf_counter() - began
+        if over:
+            self._done(job, job.request.reply(self.passes, job, self.clock()))
+        else:
+            self.scheduler.add(job)
+
+    def _done(self, job: Job, reply: dict[str, Any]) -> None:
+        session = job.session
+        session.waiting.popleft()
+        session.busy = False
+        session.steps_back = min(session.steps_back + 1, self.passes.arena.rollback)
+        self.counts.late += bool(reply["timing"]["late"])
+        self._reply(session.client, reply)
+        if session.waiting:
+            self._next(session)
+
+    def _fail(self, job: Job, fault: Exception | None) -> None:
+        """This session begins anew; nobody else notices."""
+        session = job.session
+        self.scheduler.remove(session)
+        request = session.waiting.popleft()
+        session.busy = False
+        self.registry.reset(session)
+        self.counts.resets += 1
+        refusal = (
+            Refusal("not_finite", f"session {session.id} became NaN; it begins anew from where it was opened")
+            if fault is None
+            else _internal(fault)
+        )
+        self._refuse(session.client, request, refusal)
+        if session.waiting:
+            self._next(session)
+
+    def _refuse(self, client: Hashable, request: Request, refusal: Refusal) -> None:
+        self.counts.errors[refusal.code] = self.counts.errors.get(refusal.code, 0) + 1
+        self._reply(client, refusal.reply(request.id, getattr(request, "seq", None)))
+
+    def _reply(self, client: Hashable, reply: dict[str, Any]) -> None:
+        self._outbox.append((client, reply))
+
+
+def _internal(fault: Exception) -> Refusal:
+    return Refusal(
+        "internal", f"the server failed at this request: {type(fault).__name__}: {str(fault)[:200]}"
+    )

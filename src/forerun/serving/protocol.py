@@ -1,0 +1,382 @@
+"""What client and server say to each other: requests as typed values, errors as codes. Needs no torch.
+
+One WebSocket carries any number of sessions; the client numbers them (``id``). The server speaks first
+(``hello``). Every request is a map with a ``type`` and an ``id``; all that change a session carry a ``seq``
+that strictly increases, and every answer repeats it. See docs/serving.md for each message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from forerun.types import Error, StreamSpec
+
+VERSION = 1
+PATH = "/v1/world"
+
+Picture = Literal["jpeg", "raw", "none"]
+Code = Literal[
+    "bad_message",  # no such message, a field is missing or ill-formed
+    "bad_action",  # another shape, names, unit or range than the world takes, or not finite
+    "bad_context",  # observations that the model cannot begin from
+    "out_of_order",  # a sequence number that does not increase
+    "unknown_session",
+    "too_many",  # sessions of this client, steps in flight, candidates
+    "no_room",  # no slot or no time left on this server
+    "overloaded",  # best-effort work dropped for those with deadlines
+    "rate_limited",
+    "not_finite",  # this world became NaN and began anew
+    "too_far_back",  # a rollback beyond what is kept
+    "snapshot_refused",
+    "storage",  # the disk is full or read-only
+    "draining",  # the server is about to stop
+    "internal",
+]
+
+
+class Refusal(Error):
+    """A request that is not carried out: a code for programs, a sentence for people."""
+
+    def __init__(self, code: Code, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code, self.retry_after_s = code, retry_after_s
+
+    def reply(self, session: int | None = None, seq: int | None = None) -> dict[str, Any]:
+        """As a message."""
+        out = {"type": "error", "id": session, "seq": seq, "code": self.code, "message": str(self)}
+        if self.retry_after_s is not None:
+            out["retry_after_s"] = self.retry_after_s
+        return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a session wants to see and how fast."""
+
+    observe: tuple[str, ...] | None = None
+    """Streams of numbers in every reply; None for all."""
+    picture: Picture = "none"
+    quality: int = 80
+    """Of JPEG, 1 to 95."""
+    latents: bool = False
+    period_s: float | None = None
+    """Seconds between steps, if they come at a rate; None if each waits for the last."""
+    deadline_s: float | None = None
+    """Seconds from a step to its reply; the period by default."""
+    best_effort: bool = False
+    """Fills what deadlines leave over, and is dropped first."""
+    tick_s: float | None = None
+    """Seconds of the world per step; the period, or else the training tick, by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """A new session, from a recorded start or from the client's own observations."""
+
+    id: int
+    view: View = field(default_factory=View)
+    start: int | None = None
+    context: dict[str, np.ndarray] | None = None
+    """Per stream (T, *shape)."""
+    actions: np.ndarray | None = None
+    """(T - 1, A) between them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One tick: an action (A,), or (n, A) for n candidates, or (n, H, A) for chunks; None for none known."""
+
+    id: int
+    seq: int
+    action: np.ndarray | None
+    follow: bool = False
+    """Of candidates: add ``action`` to what the goal policy does, in standard deviations of the data."""
+    judge: tuple[int, ...] | None = None
+    """Of chunks: the ticks after which the distance to the goal is told; by default the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """``count`` candidates that share this session's past, as the new session ``into``."""
+
+    id: int
+    seq: int
+    into: int
+    count: int
+    goal: dict[str, np.ndarray] | None = None
+    """An observation to reach; then replies say how far each candidate is from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select:
+    """Keep these candidates, in this order."""
+
+    id: int
+    seq: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """Go back so many ticks."""
+
+    id: int
+    seq: int
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The whole state as bytes, or kept by the server under a name."""
+
+    id: int
+    seq: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """A session that goes on from a snapshot."""
+
+    id: int
+    view: View = field(default_factory=View)
+    data: bytes | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """Forget a session."""
+
+    id: int
+
+
+Change = Step | Fork | Select | Rollback | Snapshot
+"""What changes a session, in the order of its sequence numbers."""
+Request = Open | Restore | Change | Close
+
+
+def parse(message: Any, action: StreamSpec | None) -> Request:
+    """A request out of what arrived, for a world that takes ``action``.
+
+    Raises:
+        Refusal: something is missing or ill-formed; it names the field.
+    """
+    if not isinstance(message, Mapping):
+        raise Refusal(
+            "bad_message", f"a {type(message).__name__} arrived; expected a map with 'type' and 'id'"
+        )
+    kind = message.get("type")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        raise Refusal(
+            "bad_message", f"type {str(kind)[:40]!r} is unknown; expected one of {', '.join(_READERS)}"
+        )
+    return reader(message, action)
+
+
+def addressed(message: Any) -> tuple[int | None, int | None]:
+    """The session and the sequence number that a message names, as far as it does: for error replies."""
+    if not isinstance(message, Mapping):
+        return None, None
+    named = [message.get("id"), message.get("seq")]
+    session, seq = (v if type(v) is int and 0 <= v < 2**53 else None for v in named)
+    return session, seq
+
+
+def _open(message: Mapping[str, Any], action: StreamSpec | None) -> Open:
+    if message.get("action") is not None:
+        check_action_space(message["action"], action)
+    context, actions = message.get("context"), message.get("actions")
+    if (context is None) == (message.get("start") is None):
+        raise Refusal(
+            "bad_message", "open needs either 'start', the number of a recorded start, or 'context'"
+        )
+    if actions is not None and not isinstance(actions, np.ndarray):
+        raise Refusal("bad_message", f"'actions' is a {type(actions).__name__}; expected an array (T - 1, A)")
+    return Open(
+        id=_count(message, "id"),
+        view=_view(message),
+        start=None if context is not None else _count(message, "start"),
+        context=None if context is None else _arrays(context, "context"),
+        actions=actions,
+    )
+
+
+def _step(message: Mapping[str, Any], action: StreamSpec | None) -> Step:
+    values = message.get("action")
+    if values is not None:
+        values = checked_action(values, action)
+    return Step(
+        id=_count(message, "id"),
+        seq=_count(message, "seq"),
+        action=values,
+        follow=message.get("follow") is True,
+        judge=None if message.get("judge") is None else _numbers(message, "judge"),
+    )
+
+
+def _fork(message: Mapping[str, Any], action: StreamSpec | None) -> Fork:
+    goal = message.get("goal")
+    return Fork(
+        id=_count(message, "id"),
+        seq=_count(message, "seq"),
+        into=_count(message, "into"),
+        count=_count(message, "count", low=1),
+        goal=None if goal is None else _arrays(goal, "goal"),
+    )
+
+
+def _select(message: Mapping[str, Any], action: StreamSpec | None) -> Select:
+    return Select(id=_count(message, "id"), seq=_count(message, "seq"), rows=_numbers(message, "rows"))
+
+
+def _rollback(message: Mapping[str, Any], action: StreamSpec | None) -> Rollback:
+    ticks = _count(message, "ticks", low=1)
+    return Rollback(id=_count(message, "id"), seq=_count(message, "seq"), ticks=ticks)
+
+
+def _snapshot(message: Mapping[str, Any], action: StreamSpec | None) -> Snapshot:
+    return Snapshot(id=_count(message, "id"), seq=_count(message, "seq"), name=_name(message))
+
+
+def _restore(message: Mapping[str, Any], action: StreamSpec | None) -> Restore:
+    data, name = message.get("data"), _name(message)
+    if (data is None) == (name is None) or not isinstance(data, bytes | None):
+        raise Refusal("bad_message", "restore needs either 'data', the bytes of a snapshot, or 'name'")
+    return Restore(id=_count(message, "id"), view=_view(message), data=data, name=name)
+
+
+def _close(message: Mapping[str, Any], action: StreamSpec | None) -> Close:
+    return Close(id=_count(message, "id"))
+
+
+_READERS = {
+    "open": _open,
+    "step": _step,
+    "fork": _fork,
+    "select": _select,
+    "rollback": _rollback,
+    "snapshot": _snapshot,
+    "restore": _restore,
+    "close": _close,
+}
+
+
+def _view(message: Mapping[str, Any]) -> View:
+    observe, picture = message.get("observe"), message.get("picture", "none")
+    if observe is not None and not (isinstance(observe, list) and all(isinstance(n, str) for n in observe)):
+        raise Refusal("bad_message", f"'observe' is {str(observe)[:60]}; expected names of streams")
+    if picture not in ("jpeg", "raw", "none"):
+        raise Refusal("bad_message", f"'picture' is {str(picture)[:40]!r}; expected jpeg, raw or none")
+    return View(
+        observe=None if observe is None else tuple(observe),
+        picture=picture,
+        quality=_count(message, "quality", low=1, high=95, default=80),
+        latents=message.get("latents") is True,
+        period_s=_seconds(message, "period_s"),
+        deadline_s=_seconds(message, "deadline_s"),
+        best_effort=message.get("best_effort") is True,
+        tick_s=_seconds(message, "tick_s"),
+    )
+
+
+def check_action_space(said: Any, spec: StreamSpec | None) -> None:
+    """Names, unit and bounds that a client states must be the world's.
+
+    Raises:
+        Refusal: they differ.
+    """
+    if spec is None:
+        raise Refusal("bad_action", "this world was learned from video without actions; leave 'action' out")
+    if not isinstance(said, Mapping):
+        raise Refusal("bad_message", f"'action' is a {type(said).__name__}; expected a map of names and unit")
+    wanted = {"names": list(spec.names), "unit": spec.unit, "shape": list(spec.shape)}
+    for name, value in wanted.items():
+        stated = said.get(name)
+        stated = list(stated) if isinstance(stated, tuple) else stated
+        if stated is not None and stated != value:
+            raise Refusal(
+                "bad_action", f"the client's action has {name} {str(stated)[:80]}; this world takes {value}"
+            )
+
+
+def checked_action(values: Any, spec: StreamSpec | None) -> np.ndarray:
+    """An action of 1 to 3 dimensions, float32 and finite, its last as wide as the world's.
+
+    Raises:
+        Refusal: it is not.
+    """
+    if spec is None:
+        raise Refusal("bad_action", "this world was learned from video without actions; step with None")
+    if isinstance(values, list):
+        values = _from_list(values)
+    if not isinstance(values, np.ndarray) or not 1 <= values.ndim <= 3 or values.shape[-1] != spec.size:
+        found = values.shape if isinstance(values, np.ndarray) else type(values).__name__
+        raise Refusal(
+            "bad_action",
+            f"an action of {found} arrived; expected ({spec.size},): {', '.join(spec.names)} in {spec.unit}",
+        )
+    with np.errstate(over="ignore"):
+        action = values.astype(np.float32)
+    if not np.isfinite(action).all():
+        raise Refusal("bad_action", f"an action that is not finite arrived ({', '.join(spec.names)})")
+    return action
+
+
+def _from_list(values: list[Any]) -> Any:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        return values
+
+
+def _arrays(value: Any, what: str) -> dict[str, np.ndarray]:
+    if not isinstance(value, Mapping) or not value:
+        raise Refusal("bad_message", f"'{what}' is a {type(value).__name__}; expected arrays by stream")
+    for name, array in value.items():
+        if not isinstance(name, str) or not isinstance(array, np.ndarray):
+            raise Refusal("bad_message", f"'{what}' holds {str(name)[:40]!r}: expected arrays by stream name")
+    return dict(value)
+
+
+def _count(
+    message: Mapping[str, Any], name: str, low: int = 0, high: int = 2**53 - 1, default: int | None = None
+) -> int:
+    value = message.get(name, default)
+    if type(value) is not int or not low <= value <= high:
+        raise Refusal("bad_message", f"'{name}' is {str(value)[:40]!r}; expected a whole number from {low}")
+    return value
+
+
+def _numbers(message: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    values = message.get(name)
+    values = values.tolist() if isinstance(values, np.ndarray) else values
+    if not isinstance(values, list) or not values or any(type(v) is not int or v < 0 for v in values):
+        raise Refusal("bad_message", f"'{name}' is {str(values)[:60]}; expected whole numbers, at least one")
+    return tuple(values)
+
+
+def _seconds(message: Mapping[str, Any], name: str) -> float | None:
+    value = message.get(name)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not math.isfinite(value) or not 1e-4 <= value <= 60:
+        raise Refusal("bad_message", f"'{name}' is {str(value)[:40]!r}; expected seconds, 0.0001 to 60")
+    return float(value)
+
+
+def _name(message: Mapping[str, Any]) -> str | None:
+    value = message.get("name")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= 64 or not value.replace("-", "").isalnum():
+        raise Refusal(
+            "bad_message", f"'name' is {str(value)[:40]!r}; expected up to 64 letters, digits and '-'"
+        )
+    return value
