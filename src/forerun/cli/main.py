@@ -45,6 +45,7 @@ VERBS = {
         bare="--model",
         mode=("--tiers", "forerun.cli.tiers", "ControlTiers"),
     ),
+    "serve": Verb("forerun.cli.serve", "Serve", "many live worlds from one model, with a page to drive them"),
     "demo": Verb("forerun.cli.demo", "Demo", "record, train, imagine and plan in one go, with a report"),
 }
 

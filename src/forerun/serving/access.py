@@ -34,7 +34,8 @@ class Access:
         if not self.tokens:
             return True
         said = (header or "").removeprefix("Bearer ") or query or ""
-        return any([hmac.compare_digest(said.encode(), token.encode()) for token in self.tokens])
+        right = [hmac.compare_digest(said.encode(), token.encode()) for token in self.tokens]
+        return any(right)
 
 
 class Peers:

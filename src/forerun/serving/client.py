@@ -101,8 +101,8 @@ class Server:
         self.hello = self._receive()
         if self.hello.get("protocol") != VERSION:
             raise ServerGoneError(
-                f"the server speaks protocol {self.hello.get('protocol')}; this client speaks {VERSION}. Install "
-                "the same forerun on both sides"
+                f"the server speaks protocol {self.hello.get('protocol')}; this client speaks {VERSION}. "
+                "Install the same forerun on both sides"
             )
         model = self.hello["model"]
         self.streams = {s["name"]: StreamSpec.from_json(s) for s in model["streams"]}

@@ -32,10 +32,11 @@ from forerun.serving.protocol import (
     Snapshot,
     Step,
 )
-from forerun.serving.registry import Limits, Registry, Start
+from forerun.serving.registry import Limits, Registry
 from forerun.serving.replies import observed, settled
 from forerun.serving.scheduler import Job, Scheduler
 from forerun.serving.session import Session
+from forerun.serving.starts import Start
 
 Outlet = Callable[[list[tuple[Hashable, dict[str, Any]]]], None]
 """Where replies go, many at a time; called in the engine's thread, must not wait."""
@@ -146,7 +147,7 @@ class Engine:
             self.turn(self.scheduler.wait_s(self.clock()))
 
     def turn(self, wait_s: float | None = 0.0) -> None:
-        """Take what has arrived, waiting for it at most so long (None: for ever); run a pass if one is due."""
+        """Take what has arrived, waiting at most so long (None: for ever); run a pass if one is due."""
         self._listen(wait_s)
         if self.draining and not self._evacuated:
             self._evacuate()

@@ -43,8 +43,8 @@ def unpack(data: bytes, limit: int | None = None) -> Any:
     except (_msgpack.UnpackException, ValueError, TypeError, OverflowError, RecursionError) as cause:
         about = f"{type(cause).__name__}: {cause}".rstrip(": ")
         raise ShapeError(
-            f"{len(data)} bytes arrived that are no MessagePack map ({about[:120]}); expected one message per "
-            "WebSocket frame, packed as openpi packs arrays"
+            f"{len(data)} bytes arrived that are no MessagePack map ({about[:120]}); expected one message "
+            "per WebSocket frame, packed as openpi packs arrays"
         ) from cause
 
 

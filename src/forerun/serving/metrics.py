@@ -17,7 +17,8 @@ class Metrics:
 
     def __init__(self, engine: Engine) -> None:
         client: Any = require("prometheus_client", "serve", "metrics")
-        self._client, self.engine = client, engine
+        self._client, self._core = client, require("prometheus_client.core", "serve", "metrics")
+        self.engine = engine
         self.registry = client.CollectorRegistry()
         self.registry.register(self)
         self.latency = client.Histogram(
@@ -33,7 +34,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Any]:
         """As Prometheus collectors do."""
-        core, counts = self._client.core, self.engine.counts
+        core, counts = self._core, self.engine.counts
         scheduler, registry = self.engine.scheduler, self.engine.registry
         gauges = {
             "sessions": ("Open sessions, suspended ones included", len(registry.sessions)),

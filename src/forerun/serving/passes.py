@@ -62,8 +62,8 @@ class Passes:
         self.graphs = self.device.type == "cuda" if graphs is None else graphs
         if self.graphs and (self.device.type != "cuda" or self.shape == "free"):
             raise ConfigError(
-                f"CUDA graphs were asked for on '{self.device}' with passes of {self.shape} shape; they need a "
-                "GPU and buckets of rows"
+                f"CUDA graphs were asked for on '{self.device}' with passes of {self.shape} shape; they need "
+                "a GPU and buckets of rows"
             )
         self.arena = Arena(model, slots + 1, rollback)  # the last slot is what padding plays with
         self.actions = max(model.config.action_size, 1)

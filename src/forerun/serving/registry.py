@@ -1,4 +1,4 @@
-"""All sessions of one engine: begun, forked, taken back, suspended, kept, ended. Runs in the engine's thread."""
+"""All sessions of one engine: begun, forked, taken back, suspended, kept, ended. One thread calls it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,10 @@ from forerun.serving.passes import Passes
 from forerun.serving.protocol import Fork, Open, Refusal, Restore, Rollback, Select, View
 from forerun.serving.session import Session
 from forerun.serving.snapshot import Shapes, fingerprint, freeze, thaw
+from forerun.serving.starts import Start
 from forerun.types import Error
 
 Key = tuple[Hashable, int]
-
-
-@dataclass(frozen=True)
-class Start:
-    """A recorded moment from which worlds may begin."""
-
-    name: str
-    context: dict[str, np.ndarray]
-    """Per stream (T, *shape)."""
-    actions: np.ndarray | None
-    """(T - 1, A)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,8 +265,8 @@ class Registry:
         if unknown:
             raise Refusal(
                 "bad_message",
-                f"'observe' names {unknown[0][:40]!r}; this world has {', '.join(self.passes.numeric)} and, as "
-                f"'picture', {', '.join(self.passes.cameras) or 'none'}",
+                f"'observe' names {unknown[0][:40]!r}; this world has {', '.join(self.passes.numeric)} and, "
+                f"as 'picture', {', '.join(self.passes.cameras) or 'none'}",
             )
         if view.picture != "none" and not self.passes.cameras:
             raise Refusal("bad_message", "a picture was asked for; this world was learned without a camera")

@@ -179,8 +179,8 @@ class Scheduler:
             if share > FULL_LOAD:
                 raise Refusal(
                     "no_room",
-                    f"{len(self.loads)} sessions are served; one more at {rate:g} Hz would take {share:.0%} of "
-                    f"the time even without pictures, and {FULL_LOAD:.0%} is promised at most. Ask for a "
+                    f"{len(self.loads)} sessions are served; one more at {rate:g} Hz would take {share:.0%} "
+                    f"of the time even without pictures, and {FULL_LOAD:.0%} is promised at most. Ask for a "
                     "longer period, or come back",
                     retry_after_s=5.0,
                 )

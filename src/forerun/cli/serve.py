@@ -1,0 +1,170 @@
+"""``forerun serve``: many live imagined worlds from one model, with a page to drive them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from tyro.conf import Positional
+
+from forerun.cli.options import MaybeInt, MaybePath
+from forerun.cli.runs import CONTEXT, Run, known_episodes, open_run, set_threads, table_of
+from forerun.data.cache import TickCache
+from forerun.types import ConfigError, DataError, require
+
+TOKENS = "FORERUN_TOKENS"
+PACKAGED = "lift-world"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve live imagined worlds: a page for people, a WebSocket for programs.
+
+    All sessions of all clients are advanced together in shared passes of the model. Open the page, choose a
+    recorded moment, and drive the robot by keyboard, mouse or gamepad. Programs use forerun.serving.client,
+    or anything that speaks WebSocket and MessagePack (docs/serving.md).
+
+    Nothing listens beyond this computer unless --host says so; then set tokens in the variable
+    FORERUN_TOKENS, separated by commas.
+
+    Example: forerun serve runs/push --port 8600
+    """
+
+    model: Positional[MaybePath] = None
+    """A run of forerun train, or the model inside it; by default a small world that comes with forerun."""
+    data: MaybePath = None
+    """Recordings to begin from; by default those of the run, held-out episodes first."""
+    starts: int = 12
+    """How many recorded moments to offer."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 for all."""
+    port: int = 8600
+    """0 for any that is free."""
+    slots: int = 256
+    """Worlds held on the device at once; more live suspended in host memory."""
+    rows: int = 64
+    """Worlds advanced in one pass at most."""
+    shape: Literal["free", "bucket", "fixed"] | None = None
+    """Rows of a pass: as many as wait (default on a CPU), rounded up to a bucket (default on a GPU), or
+    always the same, so that not one bit of a session depends on its neighbours."""
+    device: str = "cpu"
+    """As torch names it: cpu, cuda, cuda:1."""
+    snapshots: MaybePath = None
+    """Folder for snapshots that clients name; without it they keep their own."""
+    idle: float = 120.0
+    """Seconds of silence after which a world moves to host memory."""
+    drain: float = 10.0
+    """Seconds that clients have to leave after the first signal to stop."""
+    certificate: MaybePath = None
+    """PEM file, for wss:// and https://."""
+    key: MaybePath = None
+    """PEM file of its key."""
+    browser: bool = True
+    """Open the page."""
+    threads: MaybeInt = 1
+    """Of torch."""
+
+    def __post_init__(self) -> None:
+        if min(self.starts, self.slots, self.rows) < 1 or not 0 <= self.port < 65536 or self.idle <= 0:
+            raise ConfigError(
+                f"--starts {self.starts}, --slots {self.slots}, --rows {self.rows}, --port {self.port}, "
+                f"--idle {self.idle:g}: expected 1 or more, a port below 65536, and seconds above 0"
+            )
+
+    def __call__(self) -> int:
+        require("uvicorn", "serve", "serving")
+        set_threads(self.threads)
+        app, engine, access = self._build()
+        console = Console()
+        where = f"{'https' if self.certificate else 'http'}://{_shown(self.host)}:{self.port}"
+        console.print(f"\n[bold]{where}[/]  a page to drive it; Ctrl-C stops", highlight=False)
+        console.print(_about(engine), highlight=False)
+        if not access.tokens and self.host not in ("127.0.0.1", "localhost", "::1"):
+            console.print(
+                f"[yellow]anybody who reaches {self.host} may use it: set {TOKENS}", highlight=False
+            )
+        if self.browser and sys.stdout.isatty():
+            threading.Timer(1.0, webbrowser.open, [where]).start()
+        from forerun.serving.server import serve
+
+        sys.setswitchinterval(0.001)  # the event loop answers while the engine's thread computes
+        serve(
+            app, engine, host=self.host, port=self.port, access=access, drain_s=self.drain,
+            certificate=self.certificate, key=self.key,
+        )  # fmt: skip
+        return 0
+
+    def _build(self) -> tuple[Any, Any, Any]:
+        from forerun.serving.access import Access
+        from forerun.serving.app import create_app
+        from forerun.serving.engine import Engine
+        from forerun.serving.passes import Passes
+        from forerun.serving.registry import Limits
+
+        run = open_run(self.model or packaged_world())
+        passes = Passes(run.model.to(self.device), self.slots, self.rows, self.shape)
+        engine = Engine(
+            passes,
+            starts=recorded_starts(run, self.data, self.starts),
+            limits=Limits(idle_s=self.idle),
+            snapshots=self.snapshots,
+        )
+        access = Access(tokens=[t for t in os.environ.get(TOKENS, "").split(",") if t])
+        return create_app(engine, access, run.name), engine, access
+
+
+def packaged_world() -> Path:
+    """A small world of a gripper and a fragile thing, with touch, trained by `forerun train`."""
+    path = Path(str(files("forerun"))) / "assets" / PACKAGED
+    if not path.is_dir():
+        raise DataError("no world comes with this installation; name a run of forerun train")
+    return path
+
+
+def recorded_starts(run: Run, data: Path | None, count: int) -> Sequence[Any]:
+    """Moments of held-out episodes with a context of a few ticks; kept in the run's folder."""
+    from forerun.serving.starts import FILE, load_starts, save_starts
+
+    kept = (run.path or run.model_path.parent) / FILE
+    if data is None and kept.is_file():
+        return load_starts(kept)[:count]
+    cache = table_of(run, data)
+    episodes, _ = known_episodes(run, cache, ())
+    starts = [_start(run, cache, int(e)) for e in list(episodes)[:count]]
+    if data is None and run.path is not None:
+        save_starts(starts, kept)
+    return starts
+
+
+def _start(run: Run, cache: TickCache, episode: int) -> Any:
+    from forerun.serving.starts import Start
+
+    first, last = cache.episode_starts[episode : episode + 2]
+    ticks = min(CONTEXT, int(last - first))
+    rows = slice(int(first), int(first) + ticks)
+    context = {spec.name: np.array(cache.streams[spec.name][rows]) for spec in run.config.streams}
+    actions = np.array(cache.streams["action"][rows][:-1]) if run.config.action else None
+    return Start(str(cache.episodes[episode]["name"]), context, actions)
+
+
+def _about(engine: Any) -> str:
+    passes, registry = engine.passes, engine.registry
+    config = passes.model.config
+    action = ", ".join(config.action.names) if config.action else "none"
+    return (
+        f"{len(registry.starts)} starts; observes {', '.join(s.name for s in config.streams)}; "
+        f"action: {action}; {passes.slots} slots of {passes.arena.bytes_per_slot / 1024:.0f} KiB on {passes.device}"
+    )
+
+
+def _shown(host: str) -> str:
+    return "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
