@@ -68,6 +68,8 @@ class Serve:
     """PEM file, for wss:// and https://."""
     key: MaybePath = None
     """PEM file of its key."""
+    open_doors: bool = False
+    """Refuse nobody and lower no fidelity, to measure what happens then."""
     browser: bool = True
     """Open the page."""
     threads: MaybeInt = 1
@@ -109,6 +111,7 @@ class Serve:
         from forerun.serving.engine import Engine
         from forerun.serving.passes import Passes
         from forerun.serving.registry import Limits
+        from forerun.serving.scheduler import Scheduler
 
         run = open_run(self.model or packaged_world())
         passes = Passes(run.model.to(self.device), self.slots, self.rows, self.shape)
@@ -117,6 +120,7 @@ class Serve:
             starts=recorded_starts(run, self.data, self.starts),
             limits=Limits(idle_s=self.idle),
             snapshots=self.snapshots,
+            scheduler=Scheduler(max_rows=self.rows, open_doors=self.open_doors),
         )
         access = Access(tokens=[t for t in os.environ.get(TOKENS, "").split(",") if t])
         return create_app(engine, access, run.name), engine, access
@@ -162,7 +166,8 @@ def _about(engine: Any) -> str:
     action = ", ".join(config.action.names) if config.action else "none"
     return (
         f"{len(registry.starts)} starts; observes {', '.join(s.name for s in config.streams)}; "
-        f"action: {action}; {passes.slots} slots of {passes.arena.bytes_per_slot / 1024:.0f} KiB on {passes.device}"
+        f"action: {action}; {passes.slots} slots of {passes.arena.bytes_per_slot / 1024:.0f} KiB on "
+        f"{passes.device}"
     )
 
 

@@ -6,6 +6,7 @@ The event loop only reads, packs and sends; the model runs in the engine's own t
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -39,7 +40,7 @@ class Door:
 
     def __post_init__(self) -> None:
         self.connections: set[Connection] = set()
-        self.sent, self.cpu_s = 0, 0.0
+        self.sent, self.cpu_s = 0, math.nan
 
     def hand_over(self, replies: list[tuple[Hashable, dict[str, Any]]]) -> None:
         """From the engine's thread to the event loop: one call for a whole pass."""
@@ -61,8 +62,8 @@ class Door:
         if self.sent >= 512:
             now = time.thread_time()
             per_reply = (now - self.cpu_s) / self.sent
-            scheduler = self.engine.scheduler
-            scheduler.transport_s = per_reply if not self.cpu_s else min(per_reply, 1e-3)
+            if math.isfinite(per_reply):
+                self.engine.scheduler.transport_s = per_reply
             self.sent, self.cpu_s = 0, now
 
 
