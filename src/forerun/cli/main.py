@@ -45,7 +45,18 @@ VERBS = {
         bare="--model",
         mode=("--tiers", "forerun.cli.tiers", "ControlTiers"),
     ),
-    "serve": Verb("forerun.cli.serve", "Serve", "many live worlds from one model, with a page to drive them"),
+    "serve": Verb(
+        "forerun.cli.serve",
+        "Serve",
+        "many live worlds from one model, with a page to drive them",
+        bare="--model",
+    ),
+    "bench": Verb(
+        "forerun.cli.bench",
+        "BenchServe",
+        "bench serve: how many live worlds this machine serves in time",
+        bare="--what",
+    ),
     "demo": Verb("forerun.cli.demo", "Demo", "record, train, imagine and plan in one go, with a report"),
 }
 

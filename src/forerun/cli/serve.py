@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
-from tyro.conf import Positional
 
 from forerun.cli.options import MaybeInt, MaybePath
 from forerun.cli.runs import CONTEXT, Run, known_episodes, open_run, set_threads, table_of
@@ -39,7 +38,7 @@ class Serve:
     Example: forerun serve runs/push --port 8600
     """
 
-    model: Positional[MaybePath] = None
+    model: MaybePath = None
     """A run of forerun train, or the model inside it; by default a small world that comes with forerun."""
     data: MaybePath = None
     """Recordings to begin from; by default those of the run, held-out episodes first."""

@@ -85,7 +85,7 @@ async def _play(load: Load, number: int, wait_s: float, begin_s: float, random: 
     url = load.urls[number % len(load.urls)] + PATH
     async with client.connect(url, compression=None, max_size=None, ping_interval=None) as socket:
         hello = unpack(await socket.recv())
-        if not await _opened(load, number, socket, hello, seat):
+        if not await _opened(load, number, socket, hello, seat, 1 / load.rate_hz):
             return seat
         due: dict[int, tuple[float, bool]] = {}
         reader = asyncio.create_task(_read(socket, seat, due))
@@ -99,14 +99,16 @@ async def _play(load: Load, number: int, wait_s: float, begin_s: float, random: 
     return seat
 
 
-async def _opened(load: Load, number: int, socket: Any, hello: dict, seat: Seat) -> bool:
+async def _opened(
+    load: Load, number: int, socket: Any, hello: dict, seat: Seat, period_s: float | None
+) -> bool:
     message = {
         "type": "open",
         "id": 0,
         "start": number % max(1, len(hello["starts"])),
         "picture": load.picture,
         "observe": None if load.observe is None else list(load.observe),
-        "period_s": 1 / load.rate_hz,
+        "period_s": period_s,
         "best_effort": load.best_effort,
     }
     asked = time.perf_counter()
@@ -175,6 +177,28 @@ async def _read(socket: Any, seat: Seat, due: dict[int, tuple[float, bool]]) -> 
             f"{reply['level']}, picture {reply['picture']['state']}" if "picture" in reply else reply["level"]
         )
         seat.levels[level] = seat.levels.get(level, 0) + 1
+
+
+async def saturate(load: Load) -> float:
+    """Steps a second of all sessions together, each sending its next step as soon as the last is answered."""
+
+    async def play(number: int) -> int:
+        client: Any = require("websockets.asyncio.client", "serve", "the load generator")
+        url = load.urls[number % len(load.urls)] + PATH
+        async with client.connect(url, compression=None, max_size=None, ping_interval=None) as socket:
+            hello, seat, done = unpack(await socket.recv()), Seat(), 0
+            if not await _opened(load, number, socket, hello, seat, None):
+                return 0
+            walk = _actions(hello["model"]["action"], 256, np.random.default_rng([load.seed, number]))
+            until = time.perf_counter() + load.seconds
+            while time.perf_counter() < until:
+                action = None if walk is None else walk[done % 256]
+                await socket.send(pack({"type": "step", "id": 0, "seq": done, "action": action}))
+                await socket.recv()
+                done += 1
+            return done
+
+    return sum(await asyncio.gather(*(play(k) for k in range(load.sessions)))) / load.seconds
 
 
 def summary(seats: Sequence[Seat], rate_hz: float) -> dict[str, Any]:
