@@ -55,8 +55,8 @@ def _notes(found: dict[str, Any]) -> list[str]:
         run = found["overload"]
         notes.append(
             f"twice as many sessions came: {run['sessions']} were let in, p99 "
-            f"{run['latency_ms']['p99']:.1f} ms, missed {run['missed_share']:.2%}; {run['refused']} heard why not"
-            + (f" within {run['refused_after_ms']['max']:.0f} ms" if run["refused"] else "")
+            f"{run['latency_ms']['p99']:.1f} ms, missed {run['missed_share']:.2%}; {run['refused']} "
+            "heard why not" + (f" within {run['refused_after_ms']['max']:.0f} ms" if run["refused"] else "")
         )
         notes.append("fidelity: " + ", ".join(f"{name} {n}" for name, n in run["levels"].items()))
     if "state" in found:

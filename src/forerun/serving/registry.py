@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -341,7 +342,8 @@ class Registry:
                 os.fsync(file.fileno())
             os.replace(part, path)
         except OSError as cause:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise Refusal("storage", f"the snapshot '{name}' could not be kept: {cause.strerror}") from cause
 
     def _kept(self, name: str) -> bytes:
