@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,22 +81,29 @@ def connect(url: str = "ws://127.0.0.1:8600", token: str | None = None, timeout_
     sync: Any = require("websockets.sync.client", "serve", "the client")
     address = url.rstrip("/") if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
     headers = {"Authorization": f"Bearer {token}"} if token else None
+    stack = ExitStack()
     try:
-        socket = sync.connect(
-            address, additional_headers=headers, max_size=None, compression=None, open_timeout=timeout_s
+        socket = stack.enter_context(
+            sync.connect(
+                address, additional_headers=headers, max_size=None, compression=None, open_timeout=timeout_s
+            )
         )
     except Exception as cause:
         raise ServerGoneError(
             f"no forerun server answers at {address}: {cause}. Start one: forerun serve MODEL"
         ) from cause
-    return Server(socket, timeout_s)
+    try:
+        return Server(socket, stack, timeout_s)
+    except BaseException:
+        stack.close()
+        raise
 
 
 class Server:
     """A connection; it carries any number of worlds."""
 
-    def __init__(self, socket: Any, timeout_s: float = 10.0) -> None:
-        self._socket, self.timeout_s = socket, timeout_s
+    def __init__(self, socket: Any, stack: ExitStack, timeout_s: float = 10.0) -> None:
+        self._socket, self._stack, self.timeout_s = socket, stack, timeout_s
         self._numbers = itertools.count()
         self._early: list[dict[str, Any]] = []
         self.hello = self._receive()
@@ -133,7 +141,7 @@ class Server:
 
     def close(self) -> None:
         """End the connection and all its worlds."""
-        self._socket.close()
+        self._stack.close()
 
     def __enter__(self) -> Server:
         return self

@@ -13,6 +13,7 @@ import socket
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -69,8 +70,15 @@ def serve(
     for path in (certificate, key):
         if path is not None and not path.is_file():
             raise ConfigError(f"there is no file '{path.name}'; TLS needs --certificate and --key, PEM files")
-    access = access or Access()
-    config = uvicorn.Config(
+    config = configured(app, host, port, access or Access(), ssl_certfile=certificate, ssl_keyfile=key)
+    server = Gentle(config, engine, drain_s)
+    with _listening(host, port) as sock, contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[sock])
+
+
+def configured(app: FastAPI, host: str, port: int, access: Access, **tls: Any) -> uvicorn.Config:
+    """uvicorn as worlds want it: small messages at once, none too large, no compression in the way."""
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -80,13 +88,9 @@ def serve(
         ws_max_size=access.message_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=20.0,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
         timeout_graceful_shutdown=2,
+        **tls,
     )
-    server = Gentle(config, engine, drain_s)
-    with _listening(host, port) as sock, contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[sock])
 
 
 def _listening(host: str, port: int) -> socket.socket:
