@@ -184,7 +184,7 @@ def test_a_force_limit_makes_hard_futures_dearer(taught: tuple[WorldModel, Laten
     candidates = torch.zeros(2, 4, 5, 1)
     free, bound = (Planner(model, PlannerConfig(force_limit_n=limit)) for limit in (None, 0.0))
     with torch.no_grad():
-        assert (bound._evaluate(state, goal, candidates) > free._evaluate(state, goal, candidates)).all()
+        assert (bound.dream(state, goal).judge(candidates) > free.dream(state, goal).judge(candidates)).all()
 
 
 def test_a_force_limit_needs_a_model_that_feels() -> None:

@@ -123,6 +123,7 @@ def greeting(engine: Engine, access: Access, name: str) -> dict[str, Any]:
             "tick_s": config.tick_s,
             "streams": [spec.to_json() for spec in config.streams],
             "action": config.action.to_json() if config.action else None,
+            "standardised": standardised(engine),
             "fingerprint": engine.registry.fingerprint,
         },
         "starts": [start.name for start in engine.registry.starts],
@@ -132,6 +133,21 @@ def greeting(engine: Engine, access: Access, name: str) -> dict[str, Any]:
             "candidates": engine.registry.limits.candidates,
             "rollback": engine.passes.arena.rollback,
         },
+    }
+
+
+def standardised(engine: Engine) -> dict[str, list[float]] | None:
+    """Mean and scale of the action in its own units, and its bounds in these: what planners search in."""
+    model = engine.passes.model
+    if model.config.action is None:
+        return None
+    low, high = model.action_bounds()
+    scale = model.action_scale
+    return {
+        "mean": scale.mean.tolist(),
+        "scale": scale.std.tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
     }
 
 

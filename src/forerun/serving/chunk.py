@@ -31,6 +31,7 @@ class Chunk:
     action: np.ndarray | None
     follow: bool = False
     judge: frozenset[int] = frozenset()
+    brief: bool = False
     done: int = 0
     """Ticks so far."""
     distances: list[np.ndarray] = field(default_factory=list)
@@ -66,7 +67,7 @@ class Chunk:
         judge = frozenset(request.judge or (action.shape[1] - 1,))
         if max(judge) >= action.shape[1]:
             raise Refusal("bad_message", f"'judge' names tick {max(judge)} of {action.shape[1]}")
-        return cls(session, request.seq, action, request.follow, judge)
+        return cls(session, request.seq, action, request.follow, judge, request.brief)
 
     @torch.inference_mode()
     def advance(self, passes: Passes) -> bool:
@@ -103,9 +104,11 @@ class Chunk:
     def reply(self, passes: Passes, job: Job, now_s: float) -> dict[str, Any]:
         """What all candidates look like, and how far each is from the goal."""
         assert self.session.fan is not None
-        seen = passes.look(self.session.fan)
-        reply = observed(self.session, seen, slice(None))
-        reply |= {"seq": self.seq, "level": "full", "finite": seen.finite}
+        reply: dict[str, Any] = {"type": "obs", "id": self.session.id}
+        if not self.brief:
+            seen = passes.look(self.session.fan)
+            reply = observed(self.session, seen, slice(None)) | {"finite": seen.finite}
+        reply |= {"seq": self.seq, "level": "full"}
         if self.distances:
             reply["distance"] = np.stack(self.distances, axis=1)
         if self.taken:

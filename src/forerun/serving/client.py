@@ -161,16 +161,21 @@ class Server:
         except Exception as cause:
             raise ServerGoneError(f"the server is gone: {cause}") from cause
 
-    def wait(self, number: int, seq: int | None) -> dict[str, Any]:
-        """The answer to a message of session ``number`` with this ``seq``; Refusal if it is an error."""
+    def wait(self, number: int, seq: int | None, refusals: bool = False) -> dict[str, Any]:
+        """The answer to a message of session ``number`` with this ``seq``; Refusal if it is an error.
+
+        Args:
+            refusals: only look whether an error has come already.
+        """
         for place, reply in enumerate(self._early):
             if _answers(reply, number, seq):
                 return _checked(self._early.pop(place))
-        while True:
+        while not refusals:
             reply = self._receive()
             if _answers(reply, number, seq):
                 return _checked(reply)
             self._early.append(reply)
+        return {}
 
     def _receive(self) -> dict[str, Any]:
         try:
@@ -208,6 +213,27 @@ class World:
         into = next(self.server._numbers)
         seq = self._send("fork", into=into, count=count, goal=None if goal is None else dict(goal))
         return World(self.server, into, self.server.wait(into, seq))
+
+    def imagine(
+        self, actions: np.ndarray, goal: Mapping[str, np.ndarray], judge: Sequence[int], follow: bool = False
+    ) -> Observation:
+        """What becomes of chunks (n, H, A) from here, and how far each ends from a goal observation.
+
+        Args:
+            judge: the ticks, from 0, at which the distance to the goal is told.
+            follow: add ``actions`` to what the goal policy does, in standard deviations of the data.
+        """
+        into = next(self.server._numbers)
+        seq = self._send("fork", into=into, count=len(actions), goal=dict(goal), quiet=True)
+        how = {"judge": list(judge), "follow": follow, "brief": True}
+        done = np.asarray(actions, dtype=np.float32)
+        self.server.send({"type": "step", "id": into, "seq": 0, "action": done, **how})
+        self.server.send({"type": "close", "id": into, "quiet": True})
+        try:
+            return Observation.of(self.server.wait(into, 0))
+        except Refusal:
+            self.server.wait(self.number, seq, refusals=True)  # why there was nothing to step, if that is it
+            raise
 
     def select(self, rows: Sequence[int]) -> Observation:
         """Keep these candidates; one alone is a world like any other."""

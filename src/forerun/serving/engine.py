@@ -192,8 +192,7 @@ class Engine:
         if isinstance(request, Open | Restore):
             self._begin(client, request, now)
         elif isinstance(request, Close):
-            self._end(self.registry.find(client, request.id))
-            self._reply(client, {"type": "closed", "id": request.id})
+            self._close(self.registry.find(client, request.id), request)
         else:
             session = self.registry.find(client, request.id)
             session.accept(request.seq)
@@ -221,6 +220,14 @@ class Engine:
         self.scheduler.remove(session)
         self.scheduler.leave((session.client, session.id))
         self.registry.close(session)
+
+    def _close(self, session: Session, request: Close) -> None:
+        if session.busy and request.quiet:  # what was asked before is still answered
+            session.waiting.append(request)
+            return
+        self._end(session)
+        if not request.quiet:
+            self._reply(session.client, {"type": "closed", "id": request.id})
 
     def _evacuate(self) -> None:
         """Send every world to its client, which may restore it on another server."""
@@ -257,10 +264,15 @@ class Engine:
         session.busy = True
         self.scheduler.add(self.scheduler.job(session, chunk, session.view, self.clock(), session.rows))
 
-    def _change(self, session: Session, request: Change) -> None:
+    def _change(self, session: Session, request: Change | Close) -> None:
         registry = self.registry
+        if isinstance(request, Close):
+            self._end(session)
+            return
         if isinstance(request, Fork):
             other = registry.fork(session, request, self.clock())
+            if request.quiet:
+                return
             told = {"id": other.id} if other.fan is not None else self._present(other)
             answer = {"type": "forked", "from": session.id, "seq": request.seq, "count": other.rows}
             self._reply(session.client, {**told, **answer})

@@ -98,6 +98,8 @@ class Step:
     """Of candidates: add ``action`` to what the goal policy does, in standard deviations of the data."""
     judge: tuple[int, ...] | None = None
     """Of chunks: the ticks after which the distance to the goal is told; by default the last."""
+    brief: bool = False
+    """Of candidates: tell distances alone, not what they look like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,8 @@ class Fork:
     count: int
     goal: dict[str, np.ndarray] | None = None
     """An observation to reach; then replies say how far each candidate is from it."""
+    quiet: bool = False
+    """No answer but an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +158,7 @@ class Close:
     """Forget a session."""
 
     id: int
+    quiet: bool = False
 
 
 Change = Step | Fork | Select | Rollback | Snapshot
@@ -218,6 +223,7 @@ def _step(message: Mapping[str, Any], action: StreamSpec | None) -> Step:
         action=values,
         follow=message.get("follow") is True,
         judge=None if message.get("judge") is None else _numbers(message, "judge"),
+        brief=message.get("brief") is True,
     )
 
 
@@ -229,6 +235,7 @@ def _fork(message: Mapping[str, Any], action: StreamSpec | None) -> Fork:
         into=_count(message, "into"),
         count=_count(message, "count", low=1),
         goal=None if goal is None else _arrays(goal, "goal"),
+        quiet=message.get("quiet") is True,
     )
 
 
@@ -253,7 +260,7 @@ def _restore(message: Mapping[str, Any], action: StreamSpec | None) -> Restore:
 
 
 def _close(message: Mapping[str, Any], action: StreamSpec | None) -> Close:
-    return Close(id=_count(message, "id"))
+    return Close(id=_count(message, "id"), quiet=message.get("quiet") is True)
 
 
 _READERS = {

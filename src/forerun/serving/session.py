@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from forerun.dynamics.state import State
-from forerun.serving.protocol import Change, Refusal, View
+from forerun.serving.protocol import Change, Close, Refusal, View
 
 IN_FLIGHT = 16
 """Requests of one session that may wait."""
@@ -36,7 +36,7 @@ class Session:
     pictures: int = 0
     """Steps that asked for a picture, to draw every second."""
     last_picture: dict[str, bytes | object] = field(default_factory=dict)
-    waiting: deque[Change] = field(default_factory=deque)
+    waiting: deque[Change | Close] = field(default_factory=deque)
     busy: bool = False
     """Whether its oldest request is with the scheduler."""
 
