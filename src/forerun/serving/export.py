@@ -63,7 +63,7 @@ WRITERS = {"torch": (), "onnx": _ONNX, "openvino": (*_ONNX, "openvino"), "int8":
 
 
 class _Remembered(Memory):
-    """A memory that is true without counting its rows: `len` of a traced tensor fixes their number for ever."""
+    """A memory that is true without counting its rows: `len` of a traced tensor fixes their number."""
 
     def __bool__(self) -> bool:
         return True

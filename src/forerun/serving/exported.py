@@ -17,8 +17,8 @@ import numpy as np
 from forerun.types import CheckpointError, ConfigError, ShapeError, require
 
 FORMATS = ("torch", "onnx", "openvino", "int8")
-"""int8 is ONNX with the matrix products of the step in 8 bits (ONNX Runtime's dynamic quantisation: weights per
-channel, activations as they come); the decoders, which people look at, stay in single precision."""
+"""int8 is ONNX with the step's matrix products in 8 bits: ONNX Runtime's dynamic quantisation, weights per
+channel, activations as they come. The decoders, which people look at, stay in single precision."""
 FORMAT, ABOUT = "forerun-export-1", "export.json"
 ENGINES = {"torch": ("torch",), "onnx": ("onnxruntime",), "openvino": ("openvino",), "int8": ("onnxruntime",)}
 SUFFIXES = {"torch": "pt2", "onnx": "onnx", "openvino": "xml", "int8": "onnx"}
