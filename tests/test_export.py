@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,17 +40,26 @@ def skip_without(format: str) -> None:
         pytest.skip(f"{absent[0]} is not installed: pip install 'forerun[export]'")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """The model of this shape in all formats for which the packages are here."""
-    made = tmp_path_factory.mktemp("export") / "out"
-    here = [f for f, needed in PACKAGES.items() if all(importlib.util.find_spec(name) for name in needed)]
-    export_model(world(**SHAPES[request.param]), made, here)
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The model of a shape in all formats for which the packages are here; made once, it takes seconds."""
+
+    @functools.cache
+    def made(shape: str) -> Path:
+        here = [f for f, needed in PACKAGES.items() if all(importlib.util.find_spec(name) for name in needed)]
+        export_model(world(**SHAPES[shape]), folder := tmp_path_factory.mktemp("export") / shape, here)
+        return folder
+
     return made
 
 
-both = pytest.mark.parametrize(("folder", "shape"), [(s, s) for s in SHAPES], indirect=["folder"], ids=SHAPES)
-packed = pytest.mark.parametrize("folder", ["packed"], indirect=True)
+@pytest.fixture
+def folder(exports: Callable[[str], Path]) -> Path:
+    """The packed model, exported."""
+    return exports("packed")
+
+
+SHAPE = pytest.mark.parametrize("shape", ["packed", pytest.param("unpacked", marks=pytest.mark.slow)])
 
 
 def rows_of_any_age(model: WorldModel) -> State:
@@ -68,11 +79,13 @@ def close(one: np.ndarray, other: torch.Tensor, atol: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize("format", EXACT)
-@both
-def test_rows_of_any_age_step_as_in_the_model(folder: Path, shape: str, format: str) -> None:
+@SHAPE
+def test_rows_of_any_age_step_as_in_the_model(
+    exports: Callable[[str], Path], shape: str, format: str
+) -> None:
     skip_without(format)
     model, chosen = world(**SHAPES[shape]), actions(5, 4)
-    state, engine = rows_of_any_age(model), load_exported(folder, format)
+    state, engine = rows_of_any_age(model), load_exported(exports(shape), format)
     now, memory, empty, tick, pace = arrays(model, state)
     for t in range(chosen.shape[1]):
         state = imagine(model, state, chosen[:, t : t + 1])
@@ -84,7 +97,6 @@ def test_rows_of_any_age_step_as_in_the_model(folder: Path, shape: str, format: 
 
 
 @pytest.mark.parametrize("format", [*EXACT, "int8"])
-@packed
 def test_a_row_alone_steps_as_among_others(folder: Path, format: str) -> None:
     skip_without(format)
     model, engine, action = world(), load_exported(folder, format), actions(5, 1)[:, 0].numpy()
@@ -98,22 +110,24 @@ def test_a_row_alone_steps_as_among_others(folder: Path, format: str) -> None:
             np.testing.assert_allclose(one, all_rows[row : row + 1], atol=atol, rtol=0)
 
 
-@packed
 def test_eight_bits_err_less_than_a_step_moves(folder: Path) -> None:
     skip_without("int8")
     model, action = world(), actions(5, 1)
     state = rows_of_any_age(model)
-    following, _, _ = load_exported(folder, "int8")(*arrays(model, state), action[:, 0].numpy())
+    inputs = [*arrays(model, state), action[:, 0].numpy()]
+    following, _, _ = load_exported(folder, "int8")(*inputs)
     truth = imagine(model, state, action).latents.numpy()
     error = np.square(following - truth).mean() / np.square(truth - state.latents.numpy()).mean()
     assert 0 < error < 0.01
 
 
 @pytest.mark.parametrize("format", [*EXACT, "int8"])
-@both
-def test_pictures_and_vectors_are_decoded_as_in_the_model(folder: Path, shape: str, format: str) -> None:
+@SHAPE
+def test_pictures_and_vectors_are_decoded_as_in_the_model(
+    exports: Callable[[str], Path], shape: str, format: str
+) -> None:
     skip_without(format)
-    model, engine = world(**SHAPES[shape]), load_exported(folder, format)
+    model, engine = world(**SHAPES[shape]), load_exported(exports(shape), format)
     state = rows_of_any_age(model)
     truth, seen = model.decode(state), state.latents.numpy()
     close(engine.vectors(seen)["arm.position"], truth["arm.position"])
@@ -122,7 +136,6 @@ def test_pictures_and_vectors_are_decoded_as_in_the_model(folder: Path, shape: s
     assert np.abs(drawn.astype(int) - truth["camera"].numpy()).max() <= 1  # a half may round either way
 
 
-@packed
 def test_the_folder_says_what_goes_in_and_out(folder: Path) -> None:
     engine, model = load_exported(folder, "torch"), world()
     action = engine.signatures["step"].inputs[-1]
@@ -132,7 +145,6 @@ def test_the_folder_says_what_goes_in_and_out(folder: Path) -> None:
     close(engine.pace, model.start(latents(model, 1, 1)).pace.embedding[0])
 
 
-@packed
 def test_wrong_arrays_are_refused_in_words(folder: Path) -> None:
     model, engine = world(), load_exported(folder, "torch")
     now, memory, empty, tick, pace = arrays(model, rows_of_any_age(model))
@@ -231,7 +243,6 @@ print(*engine(*inputs)[0].shape)
 """
 
 
-@packed
 def test_onnx_needs_no_torch(folder: Path) -> None:
     skip_without("onnx")
     words = [sys.executable, "-c", WITHOUT_TORCH, str(folder)]
@@ -240,6 +251,7 @@ def test_onnx_needs_no_torch(folder: Path) -> None:
     assert done.stdout.split() == ["2", *map(str, world().layout.shape)]
 
 
+@pytest.mark.slow
 def test_weights_too_large_for_a_graph_stand_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,7 +261,8 @@ def test_weights_too_large_for_a_graph_stand_beside_it(
     export_model(model, tmp_path / "out", ("onnx", "int8"))
     assert (tmp_path / "out" / "onnx.step.onnx.data").is_file()
     state, action = rows_of_any_age(model), actions(5, 1)
-    following, _, _ = load_exported(tmp_path / "out", "onnx")(*arrays(model, state), action[:, 0].numpy())
+    inputs = [*arrays(model, state), action[:, 0].numpy()]
+    following, _, _ = load_exported(tmp_path / "out", "onnx")(*inputs)
     close(following, imagine(model, state, action).latents)
     load_exported(tmp_path / "out", "int8")
     (tmp_path / "out" / "onnx.step.onnx.data").unlink()

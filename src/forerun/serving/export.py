@@ -266,16 +266,17 @@ def _write(name: str, module: nn.Module, signature: Signature, formats: Sequence
         torch.export.save(program, draft / file_name("torch", name))
     if set(formats) == {"torch"}:
         return
+    large = sum(t.nbytes for t in program.state_dict.values()) > LARGE_BYTES
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         graph = (draft if "onnx" in formats else Path(scratch)) / file_name("onnx", name)
-        large = sum(t.nbytes for t in program.state_dict.values()) > LARGE_BYTES
-        _save_onnx(program, signature, graph, large)
+        made = _as_onnx(program, signature)
+        made.save(graph, external_data=large)
         if "openvino" in formats:
             _save_openvino(graph, draft / file_name("openvino", name))
         if "int8" in formats and name == "step":
             _save_int8(graph, draft / file_name("int8", name), large)
         elif "int8" in formats:
-            _save_onnx(program, signature, draft / file_name("int8", name), large)
+            made.save(draft / file_name("int8", name), external_data=large)
 
 
 def _traced(module: nn.Module, signature: Signature) -> torch.export.ExportedProgram:
@@ -284,13 +285,13 @@ def _traced(module: nn.Module, signature: Signature) -> torch.export.ExportedPro
     return torch.export.export(module, example, dynamic_shapes=tuple({0: rows} for _ in example))
 
 
-def _save_onnx(program: torch.export.ExportedProgram, signature: Signature, graph: Path, large: bool) -> None:
+def _as_onnx(program: torch.export.ExportedProgram, signature: Signature) -> torch.onnx.ONNXProgram:
     inputs, outputs = ([p.name for p in ports] for ports in (signature.inputs, signature.outputs))
     made = torch.onnx.export(
         program, (), input_names=inputs, output_names=outputs, dynamo=True, verbose=False
     )
     assert made is not None
-    made.save(graph, external_data=large)
+    return made
 
 
 def _save_openvino(graph: Path, path: Path) -> None:
