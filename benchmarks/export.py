@@ -5,8 +5,9 @@
 Makes a world with a camera, a touch stream and an arm, disturbs every weight so that nothing stands still,
 and exports it in every format. Parity: rows of every age are stepped by `WorldModel.step`, and by each engine
 on its own outputs. Speed: microseconds a call, arrays in and arrays out (eager PyTorch: tensors), all engines
-in turn on one thread. Untrained weights cost what trained ones cost; how much an error of eight bits matters
-to a trained world, they do not tell. Writes one JSON.
+in turn on one thread, by the wall and in processor time, which other processes hardly stretch. Untrained
+weights cost what trained ones cost; how much an error of eight bits matters to a trained world, they do not
+tell. Writes one JSON.
 """
 
 from __future__ import annotations
@@ -82,30 +83,34 @@ class Export:
         show(metrics)
         settings = {"size": self.size, "threads": 1, "rounds": self.rounds, "calls": self.calls}
         n = self.rounds * self.calls
-        print(write_result("export", metrics, settings=settings, seed=self.seed, n=n))
+        name = "export" if self.size == "xs" else f"export-{self.size}"
+        print(write_result(name, metrics, settings=settings, seed=self.seed, n=n))
 
     def _times(self, calls: Callable[[int], Mapping[str, Call]], count: int) -> dict[str, Any]:
-        """Median and p99 in microseconds by engine and rows."""
+        """Microseconds by engine and rows: median and p99."""
         found: dict[str, dict[str, Any]] = {}
         for rows in ROWS:
             engines = calls(rows)
-            spent: dict[str, list[float]] = {name: [] for name in engines}
+            spent: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
             for turn in range(self.rounds + 1):
                 for name, call in engines.items():
                     laps = _laps(call, count)
                     spent[name] += laps if turn else []  # the first turn warms up
             for name, laps in spent.items():
-                median, p99 = np.percentile(laps, (50, 99))
-                found.setdefault(name, {})[str(rows)] = {"median": float(median), "p99": float(p99)}
+                (median, cpu), (p99, cpu_p99) = np.percentile(laps, (50, 99), axis=0).tolist()
+                figures = {"median": median, "p99": p99, "cpu_median": cpu, "cpu_p99": cpu_p99}
+                found.setdefault(name, {})[str(rows)] = figures
         return found
 
 
-def _laps(call: Call, count: int) -> list[float]:
+def _laps(call: Call, count: int) -> list[tuple[float, float]]:
+    """Microseconds of each call, by the wall and of the processor."""
     laps = []
     for _ in range(count):
-        began = time.perf_counter()
+        worked, began = time.process_time(), time.perf_counter()
         call()
-        laps.append(1e6 * (time.perf_counter() - began))
+        ended = time.perf_counter()
+        laps.append((1e6 * (ended - began), 1e6 * (time.process_time() - worked)))
     return laps
 
 
@@ -189,10 +194,10 @@ def _decoding(
 
 
 def ratios(times: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """How many times as fast as eager PyTorch each engine is, by medians."""
+    """How many times as fast as eager PyTorch each engine is, by medians of processor time."""
     eager = times["eager"]
     return {
-        name: {rows: eager[rows]["median"] / lap["median"] for rows, lap in laps.items()}
+        name: {rows: eager[rows]["cpu_median"] / lap["cpu_median"] for rows, lap in laps.items()}
         for name, laps in times.items()
         if name != "eager"
     }
@@ -205,10 +210,12 @@ def show(metrics: Mapping[str, Any]) -> None:
         errors.add_row(name, *(f"{gap:.1e}" for gap in gaps), f"{metrics['kilobytes'][name]:.0f}")
     Console().print(errors, f"latents moved by {metrics['moved']}")
     for kind in ("step", "vectors", "pictures"):
-        table = Table(f"{kind}, us: median (p99)", *(f"{rows} rows" for rows in ROWS))
-        for name, laps in metrics[f"{kind}_us"].items():
-            table.add_row(name, *(f"{lap['median']:.0f} ({lap['p99']:.0f})" for lap in laps.values()))
-        Console().print(table)
+        for title, prefix in (("wall", ""), ("processor", "cpu_")):
+            table = Table(f"{kind}, {title} us: median (p99)", *(f"{rows} rows" for rows in ROWS))
+            for name, laps in metrics[f"{kind}_us"].items():
+                shown = ((lap[f"{prefix}median"], lap[f"{prefix}p99"]) for lap in laps.values())
+                table.add_row(name, *(f"{median:.0f} ({p99:.0f})" for median, p99 in shown))
+            Console().print(table)
 
 
 if __name__ == "__main__":
