@@ -237,7 +237,7 @@ def _open_torch(path: str, threads: int) -> Run:
     def run(values: list[np.ndarray]) -> list[np.ndarray]:
         # torch warns of arrays that may not be written
         own = [torch.from_numpy(v if v.flags.writeable else v.copy()) for v in values]
-        with torch.no_grad():
+        with torch.inference_mode():
             return [out.numpy() for out in module(*own)]
 
     return run
