@@ -56,7 +56,7 @@ $(DEMO): pyproject.toml | $(BIN)/pip
 	touch $@
 
 $(DEV): pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet --editable '.[sim,hdf5,log,ros,serve,dev]'
+	$(BIN)/pip install --quiet --editable '.[sim,hdf5,log,ros,serve,export,dev]'
 	touch $(DEMO) $@
 
 $(BIN)/pip:

@@ -33,7 +33,10 @@ class Bench:
         self.model: WorldModel = options.pop("model", None) or world()
         self.replies: list[tuple[Any, dict[str, Any]]] = []
         self.clock = Clock()
-        passes = Passes(self.model, slots, max_rows, shape, rollback=options.pop("rollback", 16))
+        engine = options.pop("engine", "torch")
+        passes = Passes(
+            self.model, slots, max_rows, shape, rollback=options.pop("rollback", 16), engine=engine
+        )
         self.engine = Engine(
             passes,
             lambda replies: self.replies.extend(replies),

@@ -43,7 +43,7 @@ def served(access: Access | None = None, slots: int = 64, **options: Any) -> Ite
     """A server that is ready; ended on the way out."""
     access = access or Access()
     model = options.pop("model", None) or world()
-    passes = Passes(model, slots, options.pop("max_rows", 16))
+    passes = Passes(model, slots, options.pop("max_rows", 16), engine="torch")
     limits = options.pop("limits", Limits())
     engine = Engine(passes, starts=[start(k) for k in range(4)], limits=limits, **options)
     port = free_port()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from forerun.serving.onnx_step import available
 from forerun.serving.protocol import Close, Fork, Open, Restore, Rollback, Select, Snapshot, Step, View
 from forerun.serving.registry import Limits
 from live_worlds import Bench, start, step
@@ -26,9 +27,16 @@ def code(reply: dict) -> str:
     return reply["code"]
 
 
-@pytest.mark.parametrize("shape", list(SHAPES))
-def test_a_served_world_is_the_world_of_the_model(shape: str) -> None:
-    bench = Bench(model=world(**SHAPES[shape]))
+@pytest.mark.parametrize(
+    ("shape", "engine"), [("packed", "torch"), ("unpacked", "torch"), ("packed", "onnx")]
+)
+def test_a_served_world_is_the_world_of_the_model(
+    shape: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "onnx" and not available():
+        pytest.skip("the extra 'export' is not installed")
+    monkeypatch.setenv("FORERUN_CACHE", str(tmp_path))
+    bench = Bench(model=world(**SHAPES[shape]), engine=engine)
     bench.open()
     served = bench.walk(0, 6)
     begin, model = start(0), bench.model

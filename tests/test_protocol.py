@@ -32,7 +32,8 @@ VALUES = some.recursive(
 )
 KINDS = ["open", "step", "fork", "select", "rollback", "snapshot", "restore", "close"]
 FIELDS = ["id", "seq", "action", "start", "context", "actions", "picture", "observe", "period_s", "into",
-          "count", "rows", "ticks", "name", "data", "goal", "judge", "follow", "quality", "tick_s"]  # fmt: skip
+          "count", "rows", "ticks", "name", "data", "goal", "judge", "follow", "quality",
+          "tick_s"]  # fmt: skip
 GOOD = {
     "id": some.integers(0, 3),
     "seq": some.integers(0, 10_000),

@@ -132,9 +132,8 @@ class Engine:
         for rows in sizes:
             for k in range(6):
                 began = time.perf_counter()
-                seen = self.passes.advance(
-                    [spare] * rows, np.zeros((rows, self.passes.actions), np.float32), np.zeros(rows, bool)
-                )
+                still = np.zeros((rows, self.passes.actions), np.float32)
+                seen = self.passes.advance([spare] * rows, still, np.ones(rows, bool))
                 middle = time.perf_counter()
                 if self.passes.cameras:
                     self.passes.draw(seen.latents)

@@ -16,7 +16,6 @@ H heads, C channels per head, N latent tokens, D latent width, A action size.
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -48,6 +47,7 @@ from forerun.serving.exported import (
     file_name,
     load_exported,
 )
+from forerun.serving.snapshot import fingerprint
 from forerun.types import ConfigError, StorageError, StreamSpec, require
 from forerun.world_model import WorldModel
 
@@ -200,15 +200,6 @@ def _decoded_streams(model: WorldModel) -> dict[str, list[StreamSpec]]:
     vectors = [s for s in model.config.streams if s.kind != "video"]
     pictures = list(model.config.video)
     return {n: specs for n, specs in (("vectors", vectors), ("pictures", pictures)) if specs}
-
-
-def fingerprint(model: WorldModel) -> str:
-    """Equal exactly where configuration and weights are: 24 hexadecimal characters."""
-    state = hashlib.blake2b(json.dumps(model.config.to_json()).encode(), digest_size=12)
-    for name, tensor in sorted(model.state_dict().items()):
-        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()
 
 
 def export_model(model: WorldModel, directory: str | Path, formats: Sequence[str] = FORMATS) -> None:

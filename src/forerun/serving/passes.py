@@ -16,9 +16,11 @@ from torch import Tensor
 from forerun.dynamics.state import State
 from forerun.serving.arena import Arena
 from forerun.serving.costs import bucket_of
+from forerun.serving.onnx_step import OnnxStep, available
 from forerun.types import ConfigError
 from forerun.world_model import WorldModel
 
+Engine = Literal["torch", "onnx"]
 Shape = Literal["free", "bucket", "fixed"]
 """Rows of a pass: as many as wait (CPU), rounded up to a bucket (GPU), or always the same (bit for bit)."""
 
@@ -45,6 +47,8 @@ class Passes:
         max_rows: of a pass.
         shape: see `Shape`; by default "free" on a CPU, "bucket" on a GPU.
         graphs: CUDA graphs, one per bucket; only on a GPU.
+        engine: what steps, "torch" or "onnx"; by default ONNX Runtime where it is installed and faster, which
+            is on a CPU with passes of free shape.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Passes:
         shape: Shape | None = None,
         graphs: bool | None = None,
         rollback: int = 16,
+        engine: Engine | None = None,
     ) -> None:
         self.model, self.slots, self.max_rows = model.eval(), slots, max_rows
         self.device = model.used.device
@@ -65,6 +70,8 @@ class Passes:
                 f"CUDA graphs were asked for on '{self.device}' with passes of {self.shape} shape; they need "
                 "a GPU and buckets of rows"
             )
+        self.engine = engine or self._fastest()
+        self.onnx = OnnxStep(model, torch.get_num_threads()) if self.engine == "onnx" else None
         self.arena = Arena(model, slots + 1, rollback)  # the last slot is what padding plays with
         self.actions = max(model.config.action_size, 1)
         self.numeric = tuple(s.name for s in model.config.streams if s.kind != "video")
@@ -114,6 +121,12 @@ class Passes:
         """The state in one slot."""
         return self.arena.gather(torch.tensor([slot], device=self.device))
 
+    def _fastest(self) -> Engine:
+        """ONNX Runtime, unless it is missing, or this is a GPU, or every bit is to be the same."""
+        config = self.model.config
+        fits = config.action is not None and config.size.window > 1 and self.shape == "free"
+        return "onnx" if fits and self.device.type == "cpu" and available() else "torch"
+
     def _padded(self, rows: int) -> int:
         if self.shape == "free":
             return rows
@@ -122,9 +135,12 @@ class Passes:
     def _compute(
         self, slots: Tensor, actions: Tensor, present: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Gather, step, put back, look: nothing in here depends on a value, so that it can be recorded."""
+        """Gather, step, put back, look; with torch nothing depends on a value, so that it can be recorded."""
         model, before = self.model, self.arena.gather(slots)
-        after = model.step_standardised(before, model.action_scale(actions), present)
+        if self.onnx is not None and bool(present.all()):
+            after = self.onnx(before, actions)
+        else:
+            after = model.step_standardised(before, model.action_scale(actions), present)
         finite = torch.isfinite(after.latents).flatten(1).all(1)
         self.arena.advance(slots, _healthy(finite, after, before))
         return finite, model.decode(after, self.numeric), model.predict(after), after.latents

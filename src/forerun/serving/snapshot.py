@@ -23,11 +23,11 @@ FORMAT = "forerun-world-1"
 
 
 def fingerprint(model: WorldModel) -> str:
-    """Of the weights: snapshots go on only with the very same."""
-    found = hashlib.blake2b(digest_size=12)
+    """Equal exactly where configuration and weights are: 24 hexadecimal characters."""
+    found = hashlib.blake2b(json.dumps(model.config.to_json()).encode(), digest_size=12)
     for name, tensor in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
