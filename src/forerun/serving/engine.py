@@ -10,7 +10,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,8 @@ from forerun.serving.protocol import (
     Step,
 )
 from forerun.serving.registry import Limits, Registry
-from forerun.serving.replies import observed, settled
+from forerun.serving.replies import observed
+from forerun.serving.rounds import Counts, Rounds
 from forerun.serving.scheduler import Job, Scheduler
 from forerun.serving.session import Session
 from forerun.serving.starts import Start
@@ -41,21 +41,6 @@ from forerun.serving.starts import Start
 Outlet = Callable[[list[tuple[Hashable, dict[str, Any]]]], None]
 """Where replies go, many at a time; called in the engine's thread, must not wait."""
 REVIEW_S = 0.25
-
-
-@dataclass
-class Counts:
-    """What has happened so far, for `/metrics`."""
-
-    passes: int = 0
-    rows: int = 0
-    replies: int = 0
-    late: int = 0
-    resets: int = 0
-    suspended: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
-    busy_s: float = 0.0
-    last_rows: int = 0
 
 
 class Engine:
@@ -81,6 +66,7 @@ class Engine:
         self.scheduler = scheduler or Scheduler(max_rows=passes.max_rows)
         self.registry = Registry(passes, starts, limits, snapshots)
         self.counts = Counts()
+        self.rounds = Rounds(passes, self.scheduler, self.counts, clock, self._done, self._fail)
         self.draining = False
         self._inbox: queue.SimpleQueue[tuple[Hashable, Request | None] | None] = queue.SimpleQueue()
         self._outbox: list[tuple[Hashable, dict[str, Any]]] = []
@@ -151,7 +137,7 @@ class Engine:
         if self.draining and not self._evacuated:
             self._evacuate()
         if self.scheduler.wait_s(self.clock()) == 0.0:
-            self._serve(self.scheduler.take(self.clock()))
+            self.rounds.serve(self.scheduler.take(self.clock()))
         now = self.clock()
         if now - self._reviewed_s > REVIEW_S:
             self._reviewed_s = now
@@ -298,78 +284,7 @@ class Engine:
             reply["picture"] = draw_for(self.passes, seen, [session])[0][0]
         return reply
 
-    # -- passes ---------------------------------------------------------------------------------------
-
-    def _serve(self, jobs: list[Job]) -> None:
-        if not jobs:
-            return
-        if jobs[0].rows > 1 or jobs[0].session.fan is not None:
-            self._serve_fan(jobs[0])
-            return
-        began = time.perf_counter()
-        try:
-            self._serve_rows(jobs)
-        except Exception as fault:  # find the row that did it; the others go on
-            if len(jobs) == 1:
-                self._fail(jobs[0], fault)
-            else:
-                middle = len(jobs) // 2
-                self._serve(jobs[:middle])
-                self._serve(jobs[middle:])
-            return
-        self.counts.passes += 1
-        self.counts.rows += len(jobs)
-        self.counts.last_rows = len(jobs)
-        self.counts.busy_s += time.perf_counter() - began
-
-    def _serve_rows(self, jobs: list[Job]) -> None:
-        began = time.perf_counter()
-        sessions = [job.session for job in jobs]
-        actions = np.zeros((len(jobs), self.passes.actions), np.float32)
-        present = np.zeros(len(jobs), bool)
-        for row, job in enumerate(jobs):
-            done = job.request.action
-            if done is not None:
-                actions[row], present[row] = done, True
-        seen = self.passes.advance([s.slot for s in sessions], actions, present)
-        stepped = time.perf_counter()
-        self.scheduler.steps.note(len(jobs), stepped - began)
-        level, drawn = self.scheduler.level, {}
-        wanting = [row for row, s in enumerate(sessions) if s.view.picture != "none" and seen.finite[row]]
-        if wanting:
-            drawn = dict(zip(wanting, self._draw(seen, sessions, wanting, level), strict=True))
-        pass_s = time.perf_counter() - began
-        for row, job in enumerate(jobs):
-            if seen.finite[row]:
-                reply = settled(job, seen, row, level, pass_s, len(jobs), self.clock())
-                if row in drawn:
-                    reply["picture"] = drawn[row]
-                self._done(job, reply)
-            else:
-                self._fail(job, None)
-
-    def _draw(self, seen: Any, sessions: list[Session], wanting: list[int], level: Any) -> list[dict]:
-        began = time.perf_counter()
-        pictures, fresh = draw_for(self.passes, seen, [sessions[r] for r in wanting], wanting, level)
-        if fresh:
-            self.scheduler.pictures.note(fresh, time.perf_counter() - began)
-        return pictures
-
-    def _serve_fan(self, job: Job) -> None:
-        """One tick of a fan's chunk; the rest waits its turn, so that live worlds come in between."""
-        began = time.perf_counter()
-        try:
-            over = job.request.advance(self.passes)
-        except Exception as fault:
-            self._fail(job, fault)
-            return
-        self.counts.passes += 1
-        self.counts.rows += job.rows
-        self.counts.busy_s += time.perf_counter() - began
-        if over:
-            self._done(job, job.request.reply(self.passes, job, self.clock()))
-        else:
-            self.scheduler.add(job)
+    # -- what became of a job --------------------------------------------------------------------------
 
     def _done(self, job: Job, reply: dict[str, Any]) -> None:
         session = job.session
