@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from columns import FARTHER, Column, Row, Table
 from rows_control import CONTROL_TABLES
+from rows_serve import SERVE_TABLES
 from rows_touch import TOUCH_TABLES
 
 from forerun.teach import Recipe
@@ -120,4 +121,5 @@ TABLES = {
     ),
     **TOUCH_TABLES,
     **CONTROL_TABLES,
+    **SERVE_TABLES,
 }

@@ -13,8 +13,8 @@ from rich.console import Console
 from forerun.cli.options import MaybePath
 from forerun.types import ConfigError, require
 
-PARTS = ("numbers", "pictures", "gain", "one-at-a-time", "processes", "overload", "state")
-Part = Literal["numbers", "pictures", "gain", "one-at-a-time", "processes", "overload", "state"]
+PARTS = ("numbers", "pictures", "gain", "one-at-a-time", "processes", "overload", "state", "fidelity")
+Part = Literal["numbers", "pictures", "gain", "one-at-a-time", "processes", "overload", "state", "fidelity"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,22 @@ class BenchServe:
             found[part.replace("-", "_")] = self._measure(part, found, console)
         from forerun.cli.bench_table import bench_table
 
-        found["price_per_hour"] = self.price
+        self._conclude(found)
         console.print(bench_table(found, self.rate))
         if self.out is not None:
             self._write(found)
         return 0
+
+    def _conclude(self, found: dict[str, Any]) -> None:
+        """What follows from several parts."""
+        found["price_per_hour"] = self.price
+        for part in ("numbers", "pictures", "one_at_a_time", "processes"):
+            if found.get(part, {}).get("sessions"):
+                found[part]["dollars_per_session_hour"] = self.price / found[part]["sessions"]
+        batched, apart = (found.get(part, {}).get("sessions") for part in ("numbers", "processes"))
+        if batched and apart:
+            ratio = {"batched": batched, "other": apart, "ratio": batched / apart, "unit": "sessions"}
+            found["against_processes"] = ratio
 
     def _measure(self, part: Part, found: dict[str, Any], console: Console) -> Any:
         from forerun.evaluation import capacity
@@ -81,7 +92,7 @@ class BenchServe:
         if part == "pictures":
             return capacity.batched(bench, "jpeg", say)
         if part == "gain":
-            return capacity.gain(bench, 32, say)
+            return {"network": capacity.gain(bench, 32, say), "engine": self._inside(say, "batching")}
         if part == "one-at-a-time":
             return capacity.one_at_a_time(bench, "none", say)
         if part == "processes":
@@ -89,7 +100,7 @@ class BenchServe:
         if part == "overload":
             known = found.get("pictures", {}).get("sessions") or 64
             return capacity.overload(bench, known, "jpeg", say)
-        return self._state(say)
+        return self._inside(say, "state_costs" if part == "state" else "fidelity")
 
     def _bench(self) -> Any:
         from forerun.evaluation.capacity import Bench
@@ -100,18 +111,19 @@ class BenchServe:
         pinned = (cores[0], cores[1]) if len(cores) > 1 else None
         return Bench(model=self.model, load=load, rows=self.rows, cores=pinned)
 
-    def _state(self, say: Any) -> dict[str, Any]:
+    def _inside(self, say: Any, what: str) -> dict[str, Any]:
+        """A measurement of the engine in this process."""
         import torch
 
         from forerun.cli.runs import open_run
         from forerun.cli.serve import packaged_world, recorded_starts
-        from forerun.evaluation.state_costs import state_costs
+        from forerun.evaluation import state_costs
 
         torch.set_num_threads(1)
         run = open_run(self.model or packaged_world())
-        costs = state_costs(run.model, recorded_starts(run, None, 1)[0])
-        say(json.dumps(costs))
-        return costs
+        found = getattr(state_costs, what)(run.model, recorded_starts(run, None, 1)[0])
+        say(json.dumps(found))
+        return found
 
     def _write(self, found: dict[str, Any]) -> None:
         from forerun.cli.runs import open_run

@@ -26,31 +26,32 @@ def bench_table(found: dict[str, Any], rate_hz: float) -> RenderableType:
         table.add_column(head, justify="right")
     for part, name in ROWS.items():
         if part in found:
-            table.add_row(name, *_cells(found[part], found["price_per_hour"]))
+            table.add_row(name, *_cells(found[part]))
     return Group(Text(), table, *(Text(line) for line in _notes(found)))
 
 
-def _cells(part: dict[str, Any], price: float) -> list[str]:
-    count = part["sessions"]
-    run = part["runs"].get(str(count))
-    if run is None:
+def _cells(part: dict[str, Any]) -> list[str]:
+    run = part["at_best"]
+    if not run:
         return ["0"] + [""] * 6
     latency = run["latency_ms"]
     return [
-        str(count), f"{latency['p50']:.1f}", f"{latency['p99']:.1f}", f"{run['missed_share']:.2%}",
-        f"{run['jitter_ms']:.1f}", f"{run['rows_a_pass']:.1f}", f"{price / count:.5f}",
+        str(part["sessions"]), f"{latency['p50']:.1f}", f"{latency['p99']:.1f}", f"{run['missed_share']:.2%}",
+        f"{run['jitter_ms']:.1f}", f"{run['rows_a_pass']:.1f}", f"{part['dollars_per_session_hour']:.5f}",
     ]  # fmt: skip
 
 
 def _notes(found: dict[str, Any]) -> list[str]:
     notes = []
-    if "gain" in found:
-        gain = found["gain"]
-        much = f"{gain['ratio']:.1f} times the steps of one row a pass"
-        notes.append(f"{gain['sessions']} sessions without pause: {much}")
-    if "numbers" in found and found.get("processes", {}).get("sessions"):
-        ratio = found["numbers"]["sessions"] / found["processes"]["sessions"]
-        notes.append(f"{ratio:.1f} times the sessions of a process for each user")
+    for where, gain in found.get("gain", {}).items():
+        how = "in the engine" if where == "engine" else "through the network"
+        notes.append(
+            f"32 sessions without pause, {how}: {gain['ratio']:.1f} times the steps of one row a pass"
+        )
+    if "against_processes" in found:
+        notes.append(
+            f"{found['against_processes']['ratio']:.1f} times the sessions of a process for each user"
+        )
     if "overload" in found:
         run = found["overload"]
         notes.append(
@@ -59,6 +60,11 @@ def _notes(found: dict[str, Any]) -> list[str]:
             "heard why not" + (f" within {run['refused_after_ms']['max']:.0f} ms" if run["refused"] else "")
         )
         notes.append("fidelity: " + ", ".join(f"{name} {n}" for name, n in run["levels"].items()))
+    for level, told in found.get("fidelity", {}).items():
+        error = f", off by {told['picture_error']:.2f} of 255" if "picture_error" in told else ""
+        notes.append(
+            f"{level}: {told['fresh_share']:.0%} of pictures drawn{error}, {told['ms_a_row']:.3f} ms a row"
+        )
     if "state" in found:
         state = found["state"]
         notes.append(

@@ -63,7 +63,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.passes, self.outlet, self.clock = passes, outlet, clock
-        self.scheduler = scheduler or Scheduler(max_rows=passes.max_rows)
+        self.scheduler = Scheduler(max_rows=passes.max_rows) if scheduler is None else scheduler
         self.registry = Registry(passes, starts, limits, snapshots)
         self.counts = Counts()
         self.rounds = Rounds(passes, self.scheduler, self.counts, clock, self._done, self._fail)

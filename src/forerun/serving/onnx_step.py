@@ -67,6 +67,14 @@ class OnnxStep:
             log_error=torch.from_numpy(log_error),
         )
 
+    def vectors(self, latents: Tensor) -> dict[str, Tensor]:
+        """Numbers of every stream that is no video, (B, *shape)."""
+        return {name: torch.from_numpy(part) for name, part in self.run.vectors(latents.numpy()).items()}
+
+    def pictures(self, latents: Tensor) -> dict[str, Tensor]:
+        """Pictures (B, S, S, 3) uint8 by camera."""
+        return {name: torch.from_numpy(part) for name, part in self.run.pictures(latents.numpy()).items()}
+
 
 def _kept(model: WorldModel) -> Path:
     """The folder with this model's graph, written if it is not there yet."""

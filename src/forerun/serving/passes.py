@@ -113,7 +113,10 @@ class Passes:
     @torch.inference_mode()
     def draw(self, latents: Tensor) -> dict[str, np.ndarray]:
         """Pictures (B, S, S, 3) uint8 of latents (B, N, D), by camera."""
-        found = self.model.decode_latents(latents, self.cameras)
+        if self.onnx is not None:
+            found = self.onnx.pictures(latents)
+        else:
+            found = self.model.decode_latents(latents, self.cameras)
         return {name: part.cpu().numpy() for name, part in found.items()}
 
     @torch.inference_mode()
@@ -143,7 +146,8 @@ class Passes:
             after = model.step_standardised(before, model.action_scale(actions), present)
         finite = torch.isfinite(after.latents).flatten(1).all(1)
         self.arena.advance(slots, _healthy(finite, after, before))
-        return finite, model.decode(after, self.numeric), model.predict(after), after.latents
+        numbers = self.onnx.vectors(after.latents) if self.onnx else model.decode(after, self.numeric)
+        return finite, numbers, model.predict(after), after.latents
 
     def _graph(self, rows: int) -> _Recorded:
         if rows not in self._recorded:
