@@ -43,9 +43,9 @@ def served(access: Access | None = None, slots: int = 64, **options: Any) -> Ite
     """A server that is ready; ended on the way out."""
     access = access or Access()
     model = options.pop("model", None) or world()
-    passes = Passes(model, slots, options.pop("max_rows", 16), engine="torch")
-    limits = options.pop("limits", Limits())
-    engine = Engine(passes, starts=[start(k) for k in range(4)], limits=limits, **options)
+    passes = Passes(model, slots, options.pop("max_rows", 16), options.pop("shape", None), engine="torch")
+    limits, starts = options.pop("limits", Limits()), options.pop("starts", 4)
+    engine = Engine(passes, starts=[start(k) for k in range(starts)], limits=limits, **options)
     port = free_port()
     app = create_app(engine, access, "tiny")
     server = uvicorn.Server(configured(app, "127.0.0.1", port, access))
