@@ -22,12 +22,14 @@ WORDS = {
     "02_own_recordings": ["runs/push/recordings", "--out", "runs/mine"],
     "03_own_planner": ["runs/push/run/model"],
     "04_two_clocks": [],
+    "05_served_policy": [],
 }
 SAID = {
     "01_push": "random moves",
     "02_own_recordings": "copy-last",
     "03_own_planner": "ticks to go",
     "04_two_clocks": "[0. 2.] N",
+    "05_served_policy": "10 ticks at",
 }
 
 
