@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 
 from forerun.cli.runs import open_run
-from forerun.cli.serve import packaged_world, recorded_starts
+from forerun.cli.serve import name_of, packaged_world, recorded_starts
 from forerun.control.served import ServedPlanner
 from forerun.evaluation.results import write_result
 from forerun.evaluation.servers import serving
@@ -68,7 +68,7 @@ class Planning:
         Console().print(found)
         print(
             write_result(
-                "serve-planning", found, settings={"model": run.name}, seed=self.seed, n=self.decisions
+                "serve-planning", found, settings={"model": name_of(run)}, seed=self.seed, n=self.decisions
             )
         )
 

@@ -36,6 +36,8 @@ SURFACE = {
     "train": 13,
     "imagine": 9,
     "control": 14,
+    "serve": 18,
+    "bench": 9,
     "demo": 3,
 }
 """Options of every verb. Another one is a promise to keep: change the number knowingly."""

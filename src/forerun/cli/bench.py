@@ -127,12 +127,12 @@ class BenchServe:
 
     def _write(self, found: dict[str, Any]) -> None:
         from forerun.cli.runs import open_run
-        from forerun.cli.serve import packaged_world
+        from forerun.cli.serve import name_of, packaged_world
         from forerun.evaluation.results import write_result
 
         run = open_run(self.model or packaged_world())
         settings = {
-            "rate_hz": self.rate, "seconds": self.seconds, "rows": self.rows, "model": run.name,
+            "rate_hz": self.rate, "seconds": self.seconds, "rows": self.rows, "model": name_of(run),
             "parameters": sum(run.model.num_parameters().values()),
         }  # fmt: skip
         n = round(self.rate * self.seconds)

@@ -22,6 +22,8 @@ from forerun.types import ConfigError, DataError, require
 
 TOKENS = "FORERUN_TOKENS"
 PACKAGED = "lift-world"
+SHARES = (0.0, 0.5, 0.25, 0.7)
+"""Of their episodes, over when starts begin: beginnings alone would look alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,12 @@ class Serve:
             scheduler=Scheduler(max_rows=self.rows, open_doors=self.open_doors),
         )
         access = Access(tokens=[t for t in os.environ.get(TOKENS, "").split(",") if t])
-        return create_app(engine, access, run.name), engine, access
+        return create_app(engine, access, name_of(run)), engine, access
+
+
+def name_of(run: Run) -> str:
+    """What people call it: a model's folder is named after the run around it."""
+    return run.model_path.resolve().parent.name if run.name == "model" else run.name
 
 
 def packaged_world() -> Path:
@@ -147,21 +154,24 @@ def recorded_starts(run: Run, data: Path | None, count: int) -> Sequence[Any]:
         return load_starts(kept)[:count]
     cache = table_of(run, data)
     episodes, _ = known_episodes(run, cache, ())
-    starts = [_start(run, cache, int(e)) for e in list(episodes)[:count]]
+    starts = [_start(run, cache, int(e), SHARES[k % len(SHARES)]) for k, e in enumerate(episodes[:count])]
     if data is None and run.path is not None:
         save_starts(starts, kept)
     return starts
 
 
-def _start(run: Run, cache: TickCache, episode: int) -> Any:
+def _start(run: Run, cache: TickCache, episode: int, share: float) -> Any:
+    """A few ticks of an episode, when so much of it is over."""
     from forerun.serving.starts import Start
 
-    first, last = cache.episode_starts[episode : episode + 2]
-    ticks = min(CONTEXT, int(last - first))
-    rows = slice(int(first), int(first) + ticks)
+    first, last = (int(row) for row in cache.episode_starts[episode : episode + 2])
+    ticks = min(CONTEXT, last - first)
+    begin = first + int(share * (last - first - ticks))
+    rows = slice(begin, begin + ticks)
     context = {spec.name: np.array(cache.streams[spec.name][rows]) for spec in run.config.streams}
     actions = np.array(cache.streams["action"][rows][:-1]) if run.config.action else None
-    return Start(str(cache.episodes[episode]["name"]), context, actions)
+    seconds = (begin + ticks - 1 - first) * cache.tick_s
+    return Start(f"{cache.episodes[episode]['name']}, {seconds:.1f} s", context, actions)
 
 
 def _about(engine: Any) -> str:
