@@ -17,6 +17,7 @@ from forerun.serving.app import create_app
 from forerun.serving.engine import Engine
 from forerun.serving.passes import Passes
 from forerun.serving.registry import Limits
+from forerun.serving.rtc import add_rtc
 from forerun.serving.server import configured
 from live_worlds import start
 from tiny_worlds import world
@@ -41,13 +42,15 @@ class Served:
 @contextlib.contextmanager
 def served(access: Access | None = None, slots: int = 64, **options: Any) -> Iterator[Served]:
     """A server that is ready; ended on the way out."""
-    access = access or Access()
+    access, rtc = access or Access(), options.pop("rtc", False)
     model = options.pop("model", None) or world()
     passes = Passes(model, slots, options.pop("max_rows", 16), options.pop("shape", None), engine="torch")
     limits, starts = options.pop("limits", Limits()), options.pop("starts", 4)
     engine = Engine(passes, starts=[start(k) for k in range(starts)], limits=limits, **options)
     port = free_port()
     app = create_app(engine, access, "tiny")
+    if rtc:
+        add_rtc(app, engine, access)
     server = uvicorn.Server(configured(app, "127.0.0.1", port, access))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,7 +130,12 @@ class Serve:
             scheduler=Scheduler(max_rows=self.rows, open_doors=self.open_doors),
         )
         access = Access(tokens=[t for t in os.environ.get(TOKENS, "").split(",") if t])
-        return create_app(engine, access, name_of(run)), engine, access
+        app = create_app(engine, access, name_of(run))
+        if find_spec("aiortc") is not None:
+            from forerun.serving.rtc import add_rtc
+
+            add_rtc(app, engine, access)
+        return app, engine, access
 
 
 def name_of(run: Run) -> str:
