@@ -33,6 +33,8 @@ FULL_LOAD = 0.7
 MARGIN_S = 0.002
 PATIENCE = 0.2
 """A row waits for partners at most this share of its time."""
+COMPANY_S = 0.001
+"""So long a row waits that has no period, if there are other sessions: they may be about to ask, too."""
 UNHURRIED_S = 0.1
 """Until when somebody expects an answer who stated no period."""
 
@@ -96,6 +98,8 @@ class Scheduler:
         """A step of a session with this view, due from now."""
         allowed = view.deadline_s or view.period_s or UNHURRIED_S
         patient = PATIENCE * view.period_s if view.period_s else 0.0
+        if not view.period_s and rows == 1 and len(self.loads) > 1:
+            patient = COMPANY_S
         return Job(
             session, request, now_s, now_s + allowed, now_s + patient, not view.best_effort, rows,
             view.picture != "none",
