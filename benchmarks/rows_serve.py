@@ -110,9 +110,11 @@ SERVE_TABLES = {
         lead="what batching gains",
         columns=AGAINST,
         rows=[
-            Row(label="one row a pass, 32 sessions, in the engine", result="serve", part="gain/engine"),
+            Row(label="one row a pass, 32 sessions, in the engine", result="serve-gain", part="gain/engine"),
             Row(
-                label="one row a pass, 32 sessions, through the network", result="serve", part="gain/network"
+                label="one row a pass, 32 sessions, through the network",
+                result="serve-gain",
+                part="gain/network",
             ),
             Row(label="a process for each user, sessions in time", result="serve", part="against_processes"),
         ],
@@ -120,7 +122,7 @@ SERVE_TABLES = {
     "serve-overload": Table(
         lead="twice the sessions",
         columns=OVERLOAD,
-        rows=[Row(label="a JPEG in every reply", result="serve")],
+        rows=[Row(label="a JPEG in every reply", result="serve-overload")],
     ),
     "serve-state": Table(lead="one world", columns=STATE, rows=[Row(label="size xs", result="serve")]),
     "serve-fidelity": Table(

@@ -98,7 +98,7 @@ class BenchServe:
         if part == "processes":
             return capacity.process_per_user(bench, "none", say)
         if part == "overload":
-            known = found.get("pictures", {}).get("sessions") or 64
+            known = found.get("numbers", {}).get("sessions") or 128
             return capacity.overload(bench, known, "jpeg", say)
         return self._inside(say, "state_costs" if part == "state" else "fidelity")
 
@@ -136,5 +136,6 @@ class BenchServe:
             "parameters": sum(run.model.num_parameters().values()),
         }  # fmt: skip
         n = round(self.rate * self.seconds)
-        path = write_result("serve", found, settings=settings, seed=self.seed, n=n, folder=self.out or Path())
+        name = "serve" if self.parts == PARTS else "-".join(["serve", *self.parts])
+        path = write_result(name, found, settings=settings, seed=self.seed, n=n, folder=self.out or Path())
         Console().print(path.name, highlight=False)
