@@ -1,0 +1,297 @@
+"""Worlds outlive the server they run on: another replica goes on, bit for bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from forerun.serving.client import Observation, Refusal, Server, ServerGoneError, connect
+from forerun.serving.resilient import ResilientServer
+from forerun.serving.router import Router
+from forerun.serving.starts import Start, save_starts
+from forerun.types import MissingExtraError
+from tiny_worlds import ACTIONS, clip, world
+
+SESSIONS, STEPS, EVERY, CONTEXT = 8, 120, 8, 3
+SERVER = """
+import sys
+from pathlib import Path
+from forerun.serving.replicas import from_folder
+from forerun.serving.server import serve
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+app, engine = from_folder(folder, starts=folder / "starts.safetensors", slots=32, rows=8, shape="fixed")()
+serve(app, engine, port=port, drain_s=20.0)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model and a recorded start for each session."""
+    path = tmp_path_factory.mktemp("run") / "model"
+    world().save_pretrained(path)
+    starts = []
+    for k in range(SESSIONS):
+        context = {name: values[0].numpy() for name, values in clip(1, CONTEXT, seed=k).items()}
+        starts.append(Start(f"start {k}", context, np.zeros((CONTEXT - 1, ACTIONS), np.float32)))
+    save_starts(starts, path / "starts.safetensors")
+    return path
+
+
+@dataclass
+class Fleet:
+    """Server processes, each for one test that may do with it what it likes."""
+
+    spare: list[tuple[str, subprocess.Popen[bytes]]]
+    taken: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
+
+    def take(self) -> tuple[str, subprocess.Popen[bytes]]:
+        self.taken.append(self.spare.pop())
+        wait_until(lambda: answers(self.taken[-1][0]), 60)
+        return self.taken[-1]
+
+
+@pytest.fixture(scope="module")
+def fleet(folder: Path) -> Iterator[Fleet]:
+    """They start side by side, before the first is needed."""
+    started = []
+    for _ in range(4):
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        words = [sys.executable, "-c", SERVER, str(folder), str(port)]
+        started.append((f"http://127.0.0.1:{port}", subprocess.Popen(words)))
+    fleet = Fleet(list(started))
+    yield fleet
+    for _, process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def survivor(fleet: Fleet) -> str:
+    """A server that no test harms."""
+    return fleet.take()[0]
+
+
+def answers(url: str) -> bool:
+    try:
+        connect(url.replace("http", "ws")).close()
+    except ServerGoneError:
+        return False
+    return True
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> None:
+    until_s = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until_s, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def actions(session: int, steps: int = STEPS) -> np.ndarray:
+    return np.random.default_rng(session).normal(size=(steps, ACTIONS)).astype(np.float32)
+
+
+def assert_same(one: Observation, other: Observation) -> None:
+    for name, values in one.streams.items():
+        assert_array_equal(values, other.streams[name])
+    for name, value in one.heads.items():
+        assert_array_equal(value, other.heads[name])
+    assert_array_equal(one.latents, other.latents)  # type: ignore[arg-type]
+
+
+def undisturbed(url: str, session: int) -> list[Observation]:
+    with connect(url.replace("http", "ws")) as server:
+        live = server.open(session, latents=True)
+        return [live.observation, *(live.step(action) for action in actions(session))]
+
+
+@dataclass
+class Driver:
+    """A client in a thread of its own that steps one world through a router."""
+
+    url: str
+    session: int
+
+    def __post_init__(self) -> None:
+        self.server = ResilientServer(self.url, every=EVERY)
+        self.live = self.server.open(self.session, latents=True)
+        self.seen, self.fault = [self.live.observation], None
+        self.thread = threading.Thread(target=self._drive)
+
+    def _drive(self) -> None:
+        try:
+            for action in actions(self.session):
+                self.seen.append(self.live.step(action))
+                time.sleep(0.002)
+        except Exception as fault:
+            self.fault = fault
+
+    def finish(self) -> None:
+        self.thread.join(60)
+        self.server.close()
+        assert self.fault is None
+        assert len(self.seen) == STEPS + 1
+
+
+def drive_while(url: str, disturb: Callable[[], None]) -> list[Driver]:
+    """Eight sessions; the disturbance comes when all are well under way and none is near its end."""
+    drivers = [Driver(url, session) for session in range(SESSIONS)]
+    for driver in drivers:
+        driver.thread.start()
+    wait_until(lambda: min(len(driver.seen) for driver in drivers) > STEPS // 4, 30)
+    assert max(len(driver.seen) for driver in drivers) < STEPS
+    disturb()
+    for driver in drivers:
+        driver.finish()
+    return drivers
+
+
+def assert_undisturbed(drivers: list[Driver], url: str) -> None:
+    for driver in drivers:
+        for seen, expected in zip(driver.seen, undisturbed(url, driver.session), strict=True):
+            assert_same(seen, expected)
+
+
+def test_all_sessions_of_a_killed_replica_go_on_and_the_others_notice_nothing(
+    fleet: Fleet, survivor: str
+) -> None:
+    url, process = fleet.take()
+    with Router([survivor, url]) as router:
+        placed = []
+
+        def kill() -> None:
+            placed.extend(replica.connections for replica in router.replicas.values())
+            process.kill()
+
+        drivers = drive_while(router.url, kill)
+    assert placed == [SESSIONS // 2, SESSIONS // 2]
+    assert sorted(driver.server.moves for driver in drivers) == [0] * 4 + [1] * 4
+    assert_undisturbed(drivers, survivor)
+
+
+def test_a_replica_that_drains_is_left_before_it_ends(fleet: Fleet, survivor: str) -> None:
+    url, process = fleet.take()
+    with Router([survivor, url]) as router:
+        drivers = drive_while(router.url, process.terminate)
+    assert process.wait(10) == 0
+    assert sorted(driver.server.moves for driver in drivers) == [0] * 4 + [1] * 4
+    assert_undisturbed(drivers, survivor)
+
+
+def explore(server: Server, disturb: Callable[[], None]) -> list[Observation]:
+    """A world, its twin and its candidates, all alive at once, disturbed in the middle of everything."""
+    live = server.open(0, latents=True)
+    seen = [live.step(action) for action in actions(0, 2 * EVERY + 3)]
+    seen.append(live.rollback(2))
+    twin, fan = live.fork(), live.fork(3)
+    nested = twin.fork(2)
+    waiting = [live.send_step(action) for action in actions(1, 2 * EVERY)]
+    chosen = np.stack([actions(k, 1)[0] for k in range(3)])
+    seen.append(fan.step(chosen))
+    disturb()
+    seen += [live.receive(seq) for seq in waiting]
+    seen += [fan.step(chosen), twin.step(None), nested.step(chosen[:2]), fan.select([1]), fan.step(chosen[0])]
+    with pytest.raises(Refusal, match="not finite"):
+        live.step([np.nan, 0.0])
+    restored = server.restore(live.snapshot(), latents=True)
+    seen += [restored.step(chosen[2]), live.step(chosen[2])]
+    twin.close()
+    with pytest.raises(Refusal, match="not open"):
+        twin.step(None)
+    return seen
+
+
+def test_forks_candidates_and_answers_still_owed_outlive_the_replica(fleet: Fleet, survivor: str) -> None:
+    url, process = fleet.take()
+    with connect(survivor.replace("http", "ws")) as server:
+        expected = explore(server, lambda: None)
+    with Router([url]) as router, ResilientServer(router.url, every=EVERY) as server:
+        router.enter(survivor)
+
+        def kill() -> None:
+            process.kill()
+            process.wait()
+
+        seen = explore(server, kill)
+        assert server.moves == 1
+    for one, other in zip(seen, expected, strict=True):
+        assert_same(one, other)
+
+
+def test_a_router_without_a_ready_replica_says_so_at_once_and_a_client_gives_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    with Router([f"http://127.0.0.1:{port}"]) as router, pytest.raises(ServerGoneError, match="503"):
+        ResilientServer(router.url)
+
+
+def test_a_world_whose_last_server_died_is_given_up_after_the_time_stated(survivor: str) -> None:
+    with Router([survivor]) as router:
+        server = ResilientServer(router.url, patience_s=0.3)
+        live = server.open(0)
+    with pytest.raises(ServerGoneError, match="no server took 1 worlds over"):
+        live.step(None)
+
+
+def test_deploying_without_ray_says_which_extra_is_missing() -> None:
+    from forerun.serving.replicas import deploy, from_folder
+
+    if importlib.util.find_spec("ray") is not None:
+        pytest.skip("ray is installed here")
+    with pytest.raises(MissingExtraError, match=r"forerun\[ray\]"):
+        deploy(from_folder(Path("model")))
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Ray on this machine, small."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed: pip install 'forerun[ray]'")
+    import ray
+    from ray import serve
+
+    ray.init(
+        num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False, log_to_driver=False,
+        configure_logging=False,
+    )  # fmt: skip
+    yield serve
+    serve.shutdown()
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of ray's own
+def test_ray_serve_replaces_a_killed_replica_and_its_sessions_go_on_meanwhile(
+    cluster: Any, folder: Path, survivor: str
+) -> None:
+    from forerun.serving.replicas import ROUTER, deploy, from_folder
+
+    starts = folder / "starts.safetensors"
+    build = from_folder(folder, starts=starts, slots=32, rows=8, shape="fixed")
+    url = deploy(build, 2, port=0, cpus=0.5)
+    router = cluster.get_deployment_handle(ROUTER, "forerun")
+
+    def replicas() -> dict[str, int]:
+        return router.replicas.remote().result()
+
+    before = replicas()
+    assert len(before) == 2
+    killed = next(iter(before.values()))
+    drivers = drive_while(url, lambda: os.kill(killed, signal.SIGKILL))
+    assert sorted(driver.server.moves for driver in drivers) == [0] * 4 + [1] * 4
+    assert_undisturbed(drivers, survivor)
+    wait_until(lambda: len(set(replicas().values()) - {killed}) == 2, 120)
