@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,26 @@ from forerun.serving.starts import Start, save_starts
 from forerun.types import MissingExtraError
 from tiny_worlds import ACTIONS, clip, world
 
-SESSIONS, STEPS, EVERY, CONTEXT = 8, 120, 8, 3
-SERVER = """
-import sys
+# websockets 17 would rather be used as a context manager
+pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used:DeprecationWarning")
+
+SESSIONS, STEPS, EVERY, CONTEXT = 8, 60, 8, 3
+FLEET = """
+import os, sys, time
 from pathlib import Path
+import forerun.serving.app, forerun.world_model
 from forerun.serving.replicas import from_folder
 from forerun.serving.server import serve
-folder, port = Path(sys.argv[1]), int(sys.argv[2])
-app, engine = from_folder(folder, starts=folder / "starts.safetensors", slots=32, rows=8, shape="fixed")()
-serve(app, engine, port=port, drain_s=20.0)
+folder = Path(sys.argv[1])
+build = from_folder(folder, starts=folder / "starts.safetensors", slots=32, rows=8, shape="fixed")
+for port in map(int, sys.argv[2:]):
+    process = os.fork()
+    if not process:
+        app, engine = build()
+        serve(app, engine, port=port, drain_s=20.0)
+        os._exit(0)
+    print(process, flush=True)
+time.sleep(600)
 """
 
 
@@ -53,37 +64,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Fleet:
-    """Server processes, each for one test that may do with it what it likes."""
+    """Servers by address with their process numbers, each for one test that does with it what it likes."""
 
-    spare: list[tuple[str, subprocess.Popen[bytes]]]
-    taken: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
+    spare: list[tuple[str, int]]
 
-    def take(self) -> tuple[str, subprocess.Popen[bytes]]:
-        self.taken.append(self.spare.pop())
-        wait_until(lambda: answers(self.taken[-1][0]), 60)
-        return self.taken[-1]
+    def take(self) -> tuple[str, int]:
+        url, process = self.spare.pop()
+        wait_until(lambda: answers(url), 60)
+        return url, process
 
 
 @pytest.fixture(scope="module")
 def fleet(folder: Path) -> Iterator[Fleet]:
-    """They start side by side, before the first is needed."""
-    started = []
-    for _ in range(4):
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            port = found.getsockname()[1]
-        words = [sys.executable, "-c", SERVER, str(folder), str(port)]
-        started.append((f"http://127.0.0.1:{port}", subprocess.Popen(words)))
-    fleet = Fleet(list(started))
-    yield fleet
-    for _, process in started:
-        process.kill()
-        process.wait()
+    """They are forks of one process, which has imported what takes long."""
+    ports = [str(free_port()) for _ in range(4)]
+    words = [sys.executable, "-c", FLEET, str(folder), *ports]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        started = [(f"http://127.0.0.1:{port}", int(parent.stdout.readline())) for port in ports]
+        yield Fleet(list(started))
+        for _, process in started:  # those that are dead already wait for their parent, numbers and all
+            os.kill(process, signal.SIGKILL)
+        parent.kill()
 
 
 @pytest.fixture(scope="module")
 def survivor(fleet: Fleet) -> str:
     """A server that no test harms."""
     return fleet.take()[0]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
 
 
 def answers(url: str) -> bool:
@@ -113,10 +126,17 @@ def assert_same(one: Observation, other: Observation) -> None:
     assert_array_equal(one.latents, other.latents)  # type: ignore[arg-type]
 
 
-def undisturbed(url: str, session: int) -> list[Observation]:
-    with connect(url.replace("http", "ws")) as server:
-        live = server.open(session, latents=True)
-        return [live.observation, *(live.step(action) for action in actions(session))]
+@pytest.fixture(scope="module")
+def undisturbed(survivor: str) -> list[list[Observation]]:
+    """What the sessions see if nothing happens to them."""
+    with connect(survivor.replace("http", "ws")) as server:
+        lives = [server.open(session, latents=True) for session in range(SESSIONS)]
+        seen = [[live.observation] for live in lives]
+        for step in range(STEPS):
+            seqs = [live.send_step(actions(session)[step]) for session, live in enumerate(lives)]
+            for live, seq, own in zip(lives, seqs, seen, strict=True):
+                own.append(live.receive(seq))
+    return seen
 
 
 @dataclass
@@ -160,14 +180,14 @@ def drive_while(url: str, disturb: Callable[[], None]) -> list[Driver]:
     return drivers
 
 
-def assert_undisturbed(drivers: list[Driver], url: str) -> None:
+def assert_all_same(drivers: list[Driver], undisturbed: list[list[Observation]]) -> None:
     for driver in drivers:
-        for seen, expected in zip(driver.seen, undisturbed(url, driver.session), strict=True):
+        for seen, expected in zip(driver.seen, undisturbed[driver.session], strict=True):
             assert_same(seen, expected)
 
 
 def test_all_sessions_of_a_killed_replica_go_on_and_the_others_notice_nothing(
-    fleet: Fleet, survivor: str
+    fleet: Fleet, survivor: str, undisturbed: list[list[Observation]]
 ) -> None:
     url, process = fleet.take()
     with Router([survivor, url]) as router:
@@ -175,21 +195,23 @@ def test_all_sessions_of_a_killed_replica_go_on_and_the_others_notice_nothing(
 
         def kill() -> None:
             placed.extend(replica.connections for replica in router.replicas.values())
-            process.kill()
+            os.kill(process, signal.SIGKILL)
 
         drivers = drive_while(router.url, kill)
     assert placed == [SESSIONS // 2, SESSIONS // 2]
     assert sorted(driver.server.moves for driver in drivers) == [0] * 4 + [1] * 4
-    assert_undisturbed(drivers, survivor)
+    assert_all_same(drivers, undisturbed)
 
 
-def test_a_replica_that_drains_is_left_before_it_ends(fleet: Fleet, survivor: str) -> None:
+def test_a_replica_that_drains_is_left_before_it_ends(
+    fleet: Fleet, survivor: str, undisturbed: list[list[Observation]]
+) -> None:
     url, process = fleet.take()
     with Router([survivor, url]) as router:
-        drivers = drive_while(router.url, process.terminate)
-    assert process.wait(10) == 0
+        drivers = drive_while(router.url, lambda: os.kill(process, signal.SIGTERM))
+    wait_until(lambda: not answers(url), 5)
     assert sorted(driver.server.moves for driver in drivers) == [0] * 4 + [1] * 4
-    assert_undisturbed(drivers, survivor)
+    assert_all_same(drivers, undisturbed)
 
 
 def explore(server: Server, disturb: Callable[[], None]) -> list[Observation]:
@@ -221,21 +243,14 @@ def test_forks_candidates_and_answers_still_owed_outlive_the_replica(fleet: Flee
         expected = explore(server, lambda: None)
     with Router([url]) as router, ResilientServer(router.url, every=EVERY) as server:
         router.enter(survivor)
-
-        def kill() -> None:
-            process.kill()
-            process.wait()
-
-        seen = explore(server, kill)
+        seen = explore(server, lambda: os.kill(process, signal.SIGKILL))
         assert server.moves == 1
     for one, other in zip(seen, expected, strict=True):
         assert_same(one, other)
 
 
-def test_a_router_without_a_ready_replica_says_so_at_once_and_a_client_gives_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    with Router([f"http://127.0.0.1:{port}"]) as router, pytest.raises(ServerGoneError, match="503"):
+def test_a_router_without_a_ready_replica_says_so() -> None:
+    with Router([f"http://127.0.0.1:{free_port()}"]) as router, pytest.raises(ServerGoneError, match="503"):
         ResilientServer(router.url)
 
 
@@ -276,7 +291,7 @@ def cluster() -> Iterator[Any]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of ray's own
 def test_ray_serve_replaces_a_killed_replica_and_its_sessions_go_on_meanwhile(
-    cluster: Any, folder: Path, survivor: str
+    cluster: Any, folder: Path, undisturbed: list[list[Observation]]
 ) -> None:
     from forerun.serving.replicas import ROUTER, deploy, from_folder
 
@@ -293,5 +308,5 @@ def test_ray_serve_replaces_a_killed_replica_and_its_sessions_go_on_meanwhile(
     killed = next(iter(before.values()))
     drivers = drive_while(url, lambda: os.kill(killed, signal.SIGKILL))
     assert sorted(driver.server.moves for driver in drivers) == [0] * 4 + [1] * 4
-    assert_undisturbed(drivers, survivor)
+    assert_all_same(drivers, undisturbed)
     wait_until(lambda: len(set(replicas().values()) - {killed}) == 2, 120)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -41,7 +41,8 @@ class _Said:
 class _Kept:
     """How a world can be made again: what it began with, and what was said since."""
 
-    recipe: list[bytes]
+    recipe: list[list[bytes]]
+    """Stages; the next is said when all of the last is answered."""
     view: dict[str, Any]
     fan: bool = False
     fork: tuple[int, int] | None = None
@@ -55,7 +56,7 @@ class _Kept:
 
     def rebase(self, number: int, data: bytes, count: int) -> None:
         """A snapshot holds all of the log up to ``count``."""
-        self.recipe = [pack({"type": "restore", "id": number, "data": data, **self.view})]
+        self.recipe = [[pack({"type": "restore", "id": number, "data": data, **self.view})]]
         del self.log[:count]
 
     @property
@@ -137,7 +138,7 @@ class ResilientServer(Server):
         if kind in ("open", "restore"):
             parts = [pack(message)]
             view = {name: message[name] for name in VIEW if name in message}
-            self._worlds[number] = _Kept(parts, view)
+            self._worlds[number] = _Kept([parts], view)
             return parts
         if world is None or kind == "close":
             if world is not None:
@@ -164,15 +165,16 @@ class ResilientServer(Server):
         return not world.fan and (message["type"] == "rollback" or (steps > 0 and steps % self.every == 0))
 
     def _forked(self, world: _Kept, message: Mapping[str, Any]) -> _Kept:
-        """A fork is made again from its parent as it was, which lives only so long."""
+        """A fork is made again from its parent as it was, which lives only until all are there."""
         into = message["into"]
         names: dict[int, int] = defaultdict(lambda: next(self._spare), {into: into})
-        recipe = []
-        for data in [*world.recipe, *(said.data for said in world.log), pack(message)]:
+
+        def renamed(data: bytes) -> bytes:
             again = unpack(data)
-            again |= {name: names[again[name]] for name in ("id", "into") if name in again}
-            recipe.append(pack(again))
-        recipe.append(pack({"type": "close", "id": names[message["id"]]}))
+            return pack(again | {name: names[again[name]] for name in ("id", "into") if name in again})
+
+        stages = [*world.recipe, [*(said.data for said in world.log), pack(message)]]
+        recipe = [[renamed(data) for data in stage] for stage in stages]
         fan = message["count"] > 1 or message.get("goal") is not None
         view = {**world.view, "period_s": None, "picture": "none"} if fan else world.view
         return _Kept(recipe, view, fan, (message["id"], message["seq"]))
@@ -267,24 +269,31 @@ class ResilientServer(Server):
         if line.hello["model"]["fingerprint"] != self.hello["model"]["fingerprint"]:
             raise ServerGoneError("the server that answers now has other weights")
         worlds = list(self._worlds.values())
-        lists = [[*world.recipe, *(said.data for said in world.log)] for world in worlds]
+        chunks = [[*_chunks([*world.recipe, [said.data for said in world.log]])] for world in worlds]
         origins = [world.recipe for world in worlds]
-        while any(lists):
-            parts = [part for rest in lists for part in rest[:AGAIN]]
-            lists = [rest[AGAIN:] for rest in lists]
-            try:
-                for part in parts:
-                    line._socket.send(part)
-            except Exception as cause:
-                raise ServerGoneError(f"the server is gone: {cause}") from cause
-            owed = len(parts)
-            while owed:
-                reply = line._receive()
-                owed -= reply.get("reason") != "draining"
-                self._hear_again(reply)
+        lent: set[int] = set()
+        for turn in itertools.zip_longest(*chunks, fillvalue=()):
+            lent |= self._exchange(line, [part for chunk in turn for part in chunk])
+        self._exchange(line, [pack({"type": "close", "id": number}) for number in lent])
         for world, origin in zip(worlds, origins, strict=True):
             world.origin = origin
         self.moves += 1
+
+    def _exchange(self, line: Server, parts: list[bytes]) -> set[int]:
+        """Say these and hear as many answers; the numbers of worlds in them that are not the caller's."""
+        try:
+            for part in parts:
+                line._socket.send(part)
+        except Exception as cause:
+            raise ServerGoneError(f"the server is gone: {cause}") from cause
+        owed, lent = len(parts), set[int]()
+        while owed:
+            reply = line._receive()
+            owed -= reply.get("reason") != "draining"
+            self._hear_again(reply)
+            if (reply.get("id") or 0) >= SPARE:
+                lent.add(reply["id"])
+        return lent
 
     def _hear_again(self, reply: dict[str, Any]) -> None:
         """An answer while worlds are made again: what went well once must go well now."""
@@ -295,3 +304,9 @@ class ResilientServer(Server):
             if not new and (world is None or seq is not None or world.begun):
                 raise Refusal(reply["code"], reply["message"])
         self._hear(reply)
+
+
+def _chunks(stages: list[list[bytes]]) -> Iterator[list[bytes]]:
+    for stage in stages:
+        for k in range(0, len(stage), AGAIN):
+            yield stage[k : k + AGAIN]
