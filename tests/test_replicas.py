@@ -77,7 +77,7 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(folder: Path) -> Iterator[Fleet]:
     """They are forks of one process, which has imported what takes long."""
-    ports = [str(free_port()) for _ in range(4)]
+    ports = [str(free_port()) for _ in range(5)]
     words = [sys.executable, "-c", FLEET, str(folder), *ports]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -145,6 +145,7 @@ class Driver:
 
     url: str
     session: int
+    pause_s: float = 0.002
 
     def __post_init__(self) -> None:
         self.server = ResilientServer(self.url, every=EVERY)
@@ -156,7 +157,7 @@ class Driver:
         try:
             for action in actions(self.session):
                 self.seen.append(self.live.step(action))
-                time.sleep(0.002)
+                time.sleep(self.pause_s)
         except Exception as fault:
             self.fault = fault
 
@@ -167,9 +168,9 @@ class Driver:
         assert len(self.seen) == STEPS + 1
 
 
-def drive_while(url: str, disturb: Callable[[], None]) -> list[Driver]:
+def drive_while(url: str, disturb: Callable[[], None], pause_s: float = 0.002) -> list[Driver]:
     """Eight sessions; the disturbance comes when all are well under way and none is near its end."""
-    drivers = [Driver(url, session) for session in range(SESSIONS)]
+    drivers = [Driver(url, session, pause_s) for session in range(SESSIONS)]
     for driver in drivers:
         driver.thread.start()
     wait_until(lambda: min(len(driver.seen) for driver in drivers) > STEPS // 4, 30)
@@ -249,6 +250,20 @@ def test_forks_candidates_and_answers_still_owed_outlive_the_replica(fleet: Flee
         assert_same(one, other)
 
 
+def test_a_replica_that_hangs_is_left_when_the_time_for_an_answer_is_over(
+    fleet: Fleet, survivor: str, undisturbed: list[list[Observation]]
+) -> None:
+    url, process = fleet.take()
+    with Router([url]) as router, ResilientServer(router.url, timeout_s=3.0, every=EVERY) as server:
+        live = server.open(0, latents=True)
+        for action in actions(0)[: EVERY + 1]:
+            live.step(action)
+        router.enter(survivor)
+        os.kill(process, signal.SIGSTOP)
+        assert_same(live.step(actions(0)[EVERY + 1]), undisturbed[0][EVERY + 2])
+        assert server.moves == 1
+
+
 def test_a_router_without_a_ready_replica_says_so() -> None:
     with Router([f"http://127.0.0.1:{free_port()}"]) as router, pytest.raises(ServerGoneError, match="503"):
         ResilientServer(router.url)
@@ -271,7 +286,7 @@ def test_deploying_without_ray_says_which_extra_is_missing() -> None:
         deploy(from_folder(Path("model")))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Ray on this machine, small."""
     if importlib.util.find_spec("ray") is None:
@@ -288,25 +303,40 @@ def cluster() -> Iterator[Any]:
     ray.shutdown()
 
 
+def placed_by(cluster: Any) -> dict[str, int]:
+    """Process numbers by address of the replicas that Ray Serve has."""
+    return cluster.get_app_handle("forerun-router").replicas.remote().result()
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of ray's own
+@pytest.mark.filterwarnings("ignore")  # ray has its own
 def test_ray_serve_replaces_a_killed_replica_and_its_sessions_go_on_meanwhile(
     cluster: Any, folder: Path, undisturbed: list[list[Observation]]
 ) -> None:
-    from forerun.serving.replicas import ROUTER, deploy, from_folder
+    from forerun.serving.replicas import deploy, from_folder
 
-    starts = folder / "starts.safetensors"
-    build = from_folder(folder, starts=starts, slots=32, rows=8, shape="fixed")
+    build = from_folder(folder, starts=folder / "starts.safetensors", slots=32, rows=8, shape="fixed")
     url = deploy(build, 2, port=0, cpus=0.5)
-    router = cluster.get_deployment_handle(ROUTER, "forerun")
-
-    def replicas() -> dict[str, int]:
-        return router.replicas.remote().result()
-
-    before = replicas()
+    before = placed_by(cluster)
     assert len(before) == 2
     killed = next(iter(before.values()))
     drivers = drive_while(url, lambda: os.kill(killed, signal.SIGKILL))
     assert sorted(driver.server.moves for driver in drivers) == [0] * 4 + [1] * 4
     assert_all_same(drivers, undisturbed)
-    wait_until(lambda: len(set(replicas().values()) - {killed}) == 2, 120)
+    wait_until(lambda: len({*placed_by(cluster).values()} - {killed}) == 2, 120)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_sessions_live_through_the_replacement_of_every_replica(
+    cluster: Any, folder: Path, undisturbed: list[list[Observation]]
+) -> None:
+    from forerun.serving.replicas import deploy, from_folder
+
+    build = from_folder(folder, starts=folder / "starts.safetensors", slots=32, rows=8, shape="fixed")
+    url = deploy(build, 2, port=0, cpus=0.5)
+    before = {*placed_by(cluster).values()}
+    drivers = drive_while(url, lambda: deploy(build, 2, port=0, cpus=0.5) and None, pause_s=0.5)
+    assert all(driver.server.moves >= 1 for driver in drivers)
+    assert_all_same(drivers, undisturbed)
+    wait_until(lambda: len(placed_by(cluster)) == 2 and not before & {*placed_by(cluster).values()}, 120)

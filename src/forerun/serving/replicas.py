@@ -23,7 +23,6 @@ Build = Callable[[], tuple[Any, Any]]
 """Makes, where it is called, the application of `forerun.serving.app.create_app` and its engine."""
 HEARTBEAT_S = 2.0
 START_S = 120.0
-ROUTER, WORLDS = "router", "worlds"
 
 
 class ReplicaError(Error, RuntimeError):
@@ -31,9 +30,9 @@ class ReplicaError(Error, RuntimeError):
 
 
 def from_folder(
-    model: Path,
+    model: str | Path,
     *,
-    starts: Path | None = None,
+    starts: str | Path | None = None,
     slots: int = 256,
     rows: int = 64,
     shape: Any = None,
@@ -62,10 +61,10 @@ def from_folder(
 
         torch.set_num_threads(threads)
         passes = Passes(WorldModel.from_pretrained(model).to(device), slots, rows, shape)
-        engine = Engine(passes, starts=() if starts is None else load_starts(starts))
+        engine = Engine(passes, starts=() if starts is None else load_starts(Path(starts)))
         # all clients come from the router's address, so that a limit per peer would be one for all
-        access = Access(tokens=tokens, connections=slots)
-        return create_app(engine, access, model.resolve().parent.name), engine
+        access = Access(tokens=tokens, connections=engine.registry.limits.sessions)
+        return create_app(engine, access, Path(model).resolve().parent.name), engine
 
     return build
 
@@ -145,33 +144,38 @@ def deploy(
 ) -> str:
     """Run so many servers behind one address, on the Ray cluster that this process is connected to.
 
+    Called again, it replaces all servers by new ones, a few at a time; the router stays as it is.
+
     Args:
         build: see `from_folder`; it runs once in each replica.
         host: where router and replicas listen; 0.0.0.0 for a cluster of several machines.
         port: the router's; 0 for any that is free.
+        name: of the application of Ray Serve; that of the router is ``NAME-router``.
         cpus, gpus: of each replica, as Ray counts them.
         drain_s: seconds that clients have to leave a replica that is taken away.
 
     Returns:
-        The address for clients, such as ``ws://127.0.0.1:8600``. ``serve.delete(name)`` of ray ends it all.
+        The address for clients, such as ``ws://127.0.0.1:8600``.
 
     Raises:
         MissingExtraError: ray is not installed.
     """
     serve = require("ray.serve", "ray", "scale-out")
     serve.start(proxy_location="Disabled")
-    router = serve.deployment(ServedRouter).options(
-        name=ROUTER, num_replicas=1, ray_actor_options={"num_cpus": 0}, health_check_period_s=HEARTBEAT_S
-    )
+    front = f"{name}-router"
+    if front not in serve.status().applications:
+        options = {"ray_actor_options": {"num_cpus": 0}, "health_check_period_s": HEARTBEAT_S}
+        router = serve.deployment(ServedRouter).options(num_replicas=1, **options)
+        serve.run(router.bind(host, port), name=front, route_prefix=None)
+    handle = serve.get_app_handle(front)
     worlds = serve.deployment(ServedWorlds).options(
-        name=WORLDS,
         num_replicas=replicas,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         health_check_period_s=HEARTBEAT_S,
         graceful_shutdown_timeout_s=drain_s,
     )
-    serve.run(worlds.bind(build, router.bind(host, port), host), name=name, route_prefix=None)
-    return serve.get_deployment_handle(ROUTER, name).url.remote().result()
+    serve.run(worlds.bind(build, handle, host), name=name, route_prefix=None)
+    return handle.url.remote().result()
 
 
 def _free_port(host: str) -> int:

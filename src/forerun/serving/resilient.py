@@ -8,9 +8,11 @@ seen = world.step([0.1, 0.0])  # as if nothing had happened, whatever happens
 from __future__ import annotations
 
 import itertools
+import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -236,6 +238,8 @@ class ResilientServer(Server):
             del self._worlds[number]
             self._ready.append({"type": "closed", "id": number})
         while True:
+            with suppress(OSError):  # who hangs would not answer a farewell either
+                self._line._socket.socket.shutdown(socket.SHUT_RDWR)
             self._line.close()
             try:
                 self._settle(connect(self.url, self._token, self.timeout_s))
@@ -266,8 +270,9 @@ class ResilientServer(Server):
     def _settle(self, line: Server) -> None:
         """Make all worlds again on a new connection; Refusal or `ServerGoneError` if that cannot be."""
         self._line = line
-        if line.hello["model"]["fingerprint"] != self.hello["model"]["fingerprint"]:
-            raise ServerGoneError("the server that answers now has other weights")
+        before, now = self.hello, line.hello
+        if now["model"]["fingerprint"] != before["model"]["fingerprint"] or now["starts"] != before["starts"]:
+            raise ServerGoneError("the server that answers now has other weights or other starts")
         worlds = list(self._worlds.values())
         chunks = [[*_chunks([*world.recipe, [said.data for said in world.log]])] for world in worlds]
         origins = [world.recipe for world in worlds]

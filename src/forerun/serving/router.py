@@ -124,7 +124,9 @@ class Router:
         try:
             replica = await self._place()
             if replica is None:
-                with suppress(OSError, EOFError, asyncio.LimitOverrunError):  # who has not asked hears no answer
+                with suppress(
+                    OSError, EOFError, asyncio.LimitOverrunError
+                ):  # who has not asked hears no answer
                     await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PROBE_S)
                 writer.write(NOBODY)
                 return
