@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -235,6 +237,8 @@ def explore(server: Server, disturb: Callable[[], None]) -> list[Observation]:
     twin.close()
     with pytest.raises(Refusal, match="not open"):
         twin.step(None)
+    for other in (live, fan, nested, restored):
+        other.close()
     return seen
 
 
@@ -246,6 +250,53 @@ def test_forks_candidates_and_answers_still_owed_outlive_the_replica(fleet: Flee
         router.enter(survivor)
         seen = explore(server, lambda: os.kill(process, signal.SIGKILL))
         assert server.moves == 1
+    for one, other in zip(seen, expected, strict=True):
+        assert_same(one, other)
+
+
+class Breaking(socketserver.ThreadingTCPServer):
+    """A way to a server that breaks off after so many bytes of replies, another number each time."""
+
+    daemon_threads = True
+
+    def __init__(self, far: str, seed: int) -> None:
+        super().__init__(("127.0.0.1", 0), BreakingWay)
+        self.far = "127.0.0.1", int(far.rsplit(":", 1)[1])
+        self.lengths = np.random.default_rng(seed)
+        self.url = f"ws://127.0.0.1:{self.server_address[1]}"
+
+
+class BreakingWay(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Breaking)
+        left = int(self.server.lengths.integers(6_000, 20_000))
+        with socket.create_connection(self.server.far) as far:
+            threading.Thread(target=self.pass_on, args=(far,)).start()
+            while left and (data := far.recv(min(left, 4096))):
+                self.request.sendall(data)
+                left -= len(data)
+            far.shutdown(socket.SHUT_RDWR)
+
+    def pass_on(self, far: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.request.recv(4096):
+                far.sendall(data)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_connection_may_break_at_any_byte(survivor: str, seed: int) -> None:
+    with connect(survivor.replace("http", "ws")) as server:
+        expected = [seen for _ in range(3) for seen in explore(server, lambda: None)]
+    with Breaking(survivor, seed) as way:
+        threading.Thread(target=way.serve_forever, args=(0.05,)).start()
+        while True:  # the first connection is not the claim
+            with contextlib.suppress(ServerGoneError):
+                server = ResilientServer(way.url, every=EVERY, timeout_s=3.0, patience_s=10.0)
+                break
+        seen = [seen for _ in range(3) for seen in explore(server, lambda: None)]
+        server.close()
+        way.shutdown()
+    assert server.moves > 0
     for one, other in zip(seen, expected, strict=True):
         assert_same(one, other)
 
