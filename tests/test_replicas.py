@@ -286,14 +286,14 @@ class BreakingWay(socketserver.BaseRequestHandler):
 @pytest.mark.parametrize("seed", range(2))
 def test_the_connection_may_break_at_any_byte(survivor: str, seed: int) -> None:
     with connect(survivor.replace("http", "ws")) as server:
-        expected = [seen for _ in range(3) for seen in explore(server, lambda: None)]
+        expected = [seen for _ in range(2) for seen in explore(server, lambda: None)]
     with Breaking(survivor, seed) as way:
         threading.Thread(target=way.serve_forever, args=(0.05,)).start()
         while True:  # the first connection is not the claim
             with contextlib.suppress(ServerGoneError):
                 server = ResilientServer(way.url, every=EVERY, timeout_s=3.0, patience_s=10.0)
                 break
-        seen = [seen for _ in range(3) for seen in explore(server, lambda: None)]
+        seen = [seen for _ in range(2) for seen in explore(server, lambda: None)]
         server.close()
         way.shutdown()
     assert server.moves > 0
@@ -305,7 +305,7 @@ def test_a_replica_that_hangs_is_left_when_the_time_for_an_answer_is_over(
     fleet: Fleet, survivor: str, undisturbed: list[list[Observation]]
 ) -> None:
     url, process = fleet.take()
-    with Router([url]) as router, ResilientServer(router.url, timeout_s=3.0, every=EVERY) as server:
+    with Router([url]) as router, ResilientServer(router.url, timeout_s=2.0, every=EVERY) as server:
         live = server.open(0, latents=True)
         for action in actions(0)[: EVERY + 1]:
             live.step(action)

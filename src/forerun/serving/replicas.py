@@ -74,6 +74,7 @@ class ServedRouter:
 
     def __init__(self, host: str, port: int) -> None:
         self._router, self._processes = Router(host=host, port=port), dict[str, int]()
+        self._url = self._router.url.replace(host, _reached_at(host))
         self._router.start()
 
     def enter(self, url: str, process: int) -> None:
@@ -83,7 +84,7 @@ class ServedRouter:
 
     def url(self) -> str:
         """Where clients connect."""
-        return self._router.url
+        return self._url
 
     def replicas(self) -> dict[str, int]:
         """Process numbers by address of the replicas that are there, as far as is known."""
@@ -101,8 +102,7 @@ class ServedWorlds:
     def __init__(self, build: Build, router: Any, host: str) -> None:
         app, self._engine = build()
         self._router, port = router, _free_port(host)
-        known = require("ray.util", "ray", "scale-out").get_node_ip_address() if host == "0.0.0.0" else host
-        self.url = f"http://{known}:{port}"
+        self.url = f"http://{_reached_at(host)}:{port}"
         self._thread = threading.Thread(target=self._serve, args=(app, host, port), daemon=True)
         self._thread.start()
         until_s = time.monotonic() + START_S
@@ -176,6 +176,11 @@ def deploy(
     )
     serve.run(worlds.bind(build, handle, host), name=name, route_prefix=None)
     return handle.url.remote().result()
+
+
+def _reached_at(host: str) -> str:
+    """The address by which others find who listens at ``host``."""
+    return require("ray.util", "ray", "scale-out").get_node_ip_address() if host == "0.0.0.0" else host
 
 
 def _free_port(host: str) -> int:
