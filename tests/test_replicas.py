@@ -264,6 +264,11 @@ class Breaking(socketserver.ThreadingTCPServer):
         self.far = "127.0.0.1", int(far.rsplit(":", 1)[1])
         self.lengths = np.random.default_rng(seed)
         self.url = f"ws://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
 
 
 class BreakingWay(socketserver.BaseRequestHandler):
@@ -271,7 +276,7 @@ class BreakingWay(socketserver.BaseRequestHandler):
         assert isinstance(self.server, Breaking)
         left = int(self.server.lengths.integers(6_000, 20_000))
         with socket.create_connection(self.server.far) as far:
-            threading.Thread(target=self.pass_on, args=(far,)).start()
+            threading.Thread(target=self.pass_on, args=(far,), daemon=True).start()
             while left and (data := far.recv(min(left, 4096))):
                 self.request.sendall(data)
                 left -= len(data)
@@ -288,14 +293,12 @@ def test_the_connection_may_break_at_any_byte(survivor: str, seed: int) -> None:
     with connect(survivor.replace("http", "ws")) as server:
         expected = [seen for _ in range(2) for seen in explore(server, lambda: None)]
     with Breaking(survivor, seed) as way:
-        threading.Thread(target=way.serve_forever, args=(0.05,)).start()
         while True:  # the first connection is not the claim
             with contextlib.suppress(ServerGoneError):
                 server = ResilientServer(way.url, every=EVERY, timeout_s=3.0, patience_s=10.0)
                 break
         seen = [seen for _ in range(2) for seen in explore(server, lambda: None)]
         server.close()
-        way.shutdown()
     assert server.moves > 0
     for one, other in zip(seen, expected, strict=True):
         assert_same(one, other)

@@ -142,9 +142,12 @@ class ResilientServer(Server):
             view = {name: message[name] for name in VIEW if name in message}
             self._worlds[number] = _Kept([parts], view)
             return parts
-        if world is None or kind == "close":
-            if world is not None:
-                world.closing = True
+        if world is None:
+            told = f"session {number} is not open; open it, or restore a snapshot"
+            self._ready.append(Refusal("unknown_session", told).reply(number, message.get("seq")))
+            return []
+        if kind == "close":
+            world.closing = True
             return [pack(message)]
         message["seq"] *= 2
         if kind == "fork":
