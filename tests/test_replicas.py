@@ -28,9 +28,6 @@ from forerun.serving.starts import Start, save_starts
 from forerun.types import MissingExtraError
 from tiny_worlds import ACTIONS, clip, world
 
-# websockets 17 would rather be used as a context manager
-pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used:DeprecationWarning")
-
 SESSIONS, STEPS, EVERY, CONTEXT = 8, 60, 8, 3
 FLEET = """
 import os, sys, time
@@ -125,7 +122,8 @@ def assert_same(one: Observation, other: Observation) -> None:
         assert_array_equal(values, other.streams[name])
     for name, value in one.heads.items():
         assert_array_equal(value, other.heads[name])
-    assert_array_equal(one.latents, other.latents)  # type: ignore[arg-type]
+    for name in ("latents", "distance", "actions"):
+        assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +232,12 @@ def explore(server: Server, disturb: Callable[[], None]) -> list[Observation]:
         live.step([np.nan, 0.0])
     restored = server.restore(live.snapshot(), latents=True)
     seen += [restored.step(chosen[2]), live.step(chosen[2])]
+    goal = {name: values[0, -1].numpy() for name, values in clip(1, 1, seed=9).items()}
+    futures = actions(2, 3 * 4).reshape(3, 4, ACTIONS)
+    seen += [live.imagine(futures, goal, judge=(1, 3)), live.step(chosen[1])]
+    with pytest.raises(Refusal):
+        live.imagine(futures, goal, judge=(7,))
+    seen += [live.imagine(futures, goal, judge=(3,))]
     twin.close()
     with pytest.raises(Refusal, match="not open"):
         twin.step(None)

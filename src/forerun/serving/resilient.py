@@ -50,8 +50,12 @@ class _Kept:
     fork: tuple[int, int] | None = None
     """Of a world that was forked: the other's number, and the sequence number of the request."""
     log: list[_Said] = field(default_factory=list)
+    quiet: bool = False
+    """Nobody waits to hear that it was forked."""
     begun: bool = False
     closing: bool = False
+    leaving: bool = False
+    """To be closed, without a word, when all is answered."""
 
     def __post_init__(self) -> None:
         self.origin = self.recipe  # where its server begins anew if it becomes NaN
@@ -100,7 +104,7 @@ class ResilientServer(Server):
         self._spare = itertools.count(SPARE)
         self._line = connect(url, token, timeout_s)
         self._ready = deque([self._line.hello])
-        super().__init__(self._line._socket, timeout_s)
+        super().__init__(self._line._socket, self._line._stack, timeout_s)
 
     def close(self) -> None:
         """End the connection and all its worlds."""
@@ -147,8 +151,10 @@ class ResilientServer(Server):
             self._ready.append(Refusal("unknown_session", told).reply(number, message.get("seq")))
             return []
         if kind == "close":
-            world.closing = True
-            return [pack(message)]
+            world.closing = not message.get("quiet")
+            world.leaving = not world.closing
+            self._let_go(number, world)
+            return [pack(message)] if world.closing else []
         message["seq"] *= 2
         if kind == "fork":
             self._worlds[message["into"]] = self._forked(world, message)
@@ -169,9 +175,10 @@ class ResilientServer(Server):
         steps = sum(said.step for said in world.log)
         return not world.fan and (message["type"] == "rollback" or (steps > 0 and steps % self.every == 0))
 
-    def _forked(self, world: _Kept, message: Mapping[str, Any]) -> _Kept:
+    def _forked(self, world: _Kept, message: dict[str, Any]) -> _Kept:
         """A fork is made again from its parent as it was, which lives only until all are there."""
         into = message["into"]
+        quiet = message.pop("quiet", False)  # here it is heard, there it is not owed
         names: dict[int, int] = defaultdict(lambda: next(self._spare), {into: into})
 
         def renamed(data: bytes) -> bytes:
@@ -182,7 +189,7 @@ class ResilientServer(Server):
         recipe = [[renamed(data) for data in stage] for stage in stages]
         fan = message["count"] > 1 or message.get("goal") is not None
         view = {**world.view, "period_s": None, "picture": "none"} if fan else world.view
-        return _Kept(recipe, view, fan, (message["id"], message["seq"]))
+        return _Kept(recipe, view, fan, (message["id"], message["seq"]), quiet=quiet)
 
     # -- what is heard --------------------------------------------------------------------------------
 
@@ -203,10 +210,10 @@ class ResilientServer(Server):
         else:
             owed = self._hear_answer(world, reply)
         if owed:
-            self._ready.append(reply if seq is None or world is None else {**reply, "seq": seq // 2})
+            self._ready.append(reply if seq is None else {**reply, "seq": seq // 2})
 
     def _hear_beginning(self, world: _Kept, reply: Mapping[str, Any]) -> bool:
-        owed = not world.begun or world.closing
+        owed = world.closing or not (world.begun or world.quiet)
         world.begun = True
         if owed and reply["type"] in ("closed", "error"):
             del self._worlds[reply["id"]]
@@ -230,7 +237,15 @@ class ResilientServer(Server):
             del world.log[: place + 1]
         elif reply["type"] in ("snapshot", "error"):
             del world.log[place]
+        self._let_go(reply["id"], world)
         return owed
+
+    def _let_go(self, number: int, world: _Kept) -> None:
+        """Forget a world that its client has left, as soon as nothing is owed of it."""
+        if world.leaving and not world.unanswered:
+            del self._worlds[number]
+            with suppress(Exception):  # a server that cannot hear it forgets anyway
+                self._line._socket.send(pack({"type": "close", "id": number, "quiet": True}))
 
     # -- going elsewhere ------------------------------------------------------------------------------
 
