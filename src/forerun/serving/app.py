@@ -6,7 +6,6 @@ The event loop only reads, packs and sends; the model runs in the engine's own t
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -27,6 +26,8 @@ from forerun.serving.metrics import Metrics
 from forerun.serving.protocol import PATH, VERSION
 
 PAGE = Path(__file__).parent / "page"
+WEIGHED = 256
+"""Replies after which their cost is looked at."""
 UNAUTHORISED, CROWDED = 4401, 4429
 
 
@@ -40,7 +41,8 @@ class Door:
 
     def __post_init__(self) -> None:
         self.connections: set[Connection] = set()
-        self.sent, self.cpu_s = 0, math.nan
+        self.sent, self.before = 0, self._spent()
+        self.weighed = False
 
     def hand_over(self, replies: list[tuple[Hashable, dict[str, Any]]]) -> None:
         """From the engine's thread to the event loop: one call for a whole pass."""
@@ -57,14 +59,21 @@ class Door:
         self._weigh(len(replies))
 
     def _weigh(self, sent: int) -> None:
-        """How long the event loop works per reply: the engine plans with it."""
+        """What a pass costs beside the model: the scheduler plans with it."""
         self.sent += sent
-        if self.sent >= 512:
-            now = time.thread_time()
-            per_reply = (now - self.cpu_s) / self.sent
-            if math.isfinite(per_reply):
-                self.engine.scheduler.transport_s = per_reply
-            self.sent, self.cpu_s = 0, now
+        if self.sent < WEIGHED:
+            return
+        now = self._spent()
+        cpu_s, model_s, passes, rows = (new - old for new, old in zip(now, self.before, strict=True))
+        if self.weighed and passes:  # the first time holds all that came before the first session
+            rows_a_pass = rows / passes
+            self.engine.scheduler.others.note(round(rows_a_pass), (cpu_s - model_s) / self.sent * rows_a_pass)
+        self.sent, self.before, self.weighed = 0, now, True
+
+    def _spent(self) -> tuple[float, float, int, int]:
+        """Processor time of all, of the model alone, passes and rows, so far."""
+        counts = self.engine.counts
+        return time.process_time(), counts.model_s, counts.passes, counts.rows
 
 
 def create_app(engine: Engine, access: Access | None = None, name: str = "world") -> FastAPI:

@@ -32,6 +32,8 @@ class Counts:
     suspended: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     busy_s: float = 0.0
+    model_s: float = 0.0
+    """Processor time of the model alone."""
     last_rows: int = 0
 
 
@@ -75,7 +77,9 @@ class Rounds:
             done = job.request.action
             if done is not None:
                 actions[row], present[row] = done, True
+        cpu_s = time.thread_time()
         seen = self.passes.advance([s.slot for s in sessions], actions, present)
+        self.counts.model_s += time.thread_time() - cpu_s
         self.scheduler.steps.note(len(jobs), time.perf_counter() - began)
         level = self.scheduler.level
         wanting = [row for row, s in enumerate(sessions) if s.view.picture != "none" and seen.finite[row]]
@@ -91,8 +95,9 @@ class Rounds:
             self.done(job, reply)
 
     def _draw(self, seen: Seen, sessions: list[Session], wanting: list[int], level: Level) -> list[dict]:
-        began = time.perf_counter()
+        began, cpu_s = time.perf_counter(), time.thread_time()
         pictures, fresh = draw_for(self.passes, seen, [sessions[r] for r in wanting], wanting, level)
+        self.counts.model_s += time.thread_time() - cpu_s
         if fresh:
             self.scheduler.pictures.note(fresh, time.perf_counter() - began)
         return pictures

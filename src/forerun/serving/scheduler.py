@@ -71,14 +71,15 @@ class Scheduler:
 
     Args:
         max_rows: of a pass.
-        transport_s: seconds per reply outside the engine, measured by whoever sends them.
+        others: seconds of all but the model, per pass by its rows: reading, sorting, packing, sending.
+            Measured by whoever sends the replies.
         open_doors: refuse nobody and lower no fidelity, to measure what happens then.
     """
 
     max_rows: int = 64
     steps: CostTable = field(default_factory=CostTable)
     pictures: CostTable = field(default_factory=CostTable)
-    transport_s: float = 0.0
+    others: CostTable = field(default_factory=CostTable)
     open_doors: bool = False
 
     def __post_init__(self) -> None:
@@ -204,7 +205,7 @@ class Scheduler:
         if not found:
             return 0.0
         within = min(load.within_s for load in found)
-        row = self.steps.per_row(within) + self.transport_s
+        row = self.steps.per_row(within) + self.others.per_row(within)
         drawing = PICTURES[level] * self.pictures.per_row(within)
         return sum(load.rate_hz * (row + (drawing if load.pictures else 0.0)) for load in found)
 
