@@ -52,7 +52,7 @@ class Bench:
         for request in requests:
             self.engine.submit(client, request)
         self.engine.turn()
-        while len(self.engine.scheduler):
+        while len(self.engine.scheduler) or self.engine.busy:
             self.clock.now_s += 0.05  # patience is over
             self.engine.turn()
         found, self.replies[:] = [reply for _, reply in self.replies], []

@@ -12,7 +12,8 @@ from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
 from forerun.serving.messages import pack, unpack
-from forerun.serving.protocol import Refusal, parse
+from forerun.serving.parsing import parse
+from forerun.serving.protocol import Refusal
 from forerun.types import ShapeError
 from live_worlds import Bench
 from tiny_worlds import ACTION, ACTIONS

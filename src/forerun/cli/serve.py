@@ -82,7 +82,8 @@ class Serve:
     """Of torch."""
 
     def __post_init__(self) -> None:
-        if min(self.starts, self.slots, self.rows) < 1 or not 0 <= self.port < 65536 or self.idle <= 0:
+        small = min(self.starts, self.slots, self.rows, self.threads or 1) < 1
+        if small or not 0 <= self.port < 65536 or self.idle <= 0 or self.drain < 0:
             raise ConfigError(
                 f"--starts {self.starts}, --slots {self.slots}, --rows {self.rows}, --port {self.port}, "
                 f"--idle {self.idle:g}: expected 1 or more, a port below 65536, and seconds above 0"
@@ -91,9 +92,20 @@ class Serve:
     def __call__(self) -> int:
         require("uvicorn", "serve", "serving")
         set_threads(self.threads)
+        from forerun.serving.server import serve
+
         app, engine, access = self._build()
+        sys.setswitchinterval(0.001)  # the event loop answers while the engine's thread computes
+        serve(
+            app, engine, host=self.host, port=self.port, access=access, drain_s=self.drain,
+            certificate=self.certificate, key=self.key,
+            announce=lambda port: self._announce(engine, access, port),
+        )  # fmt: skip
+        return 0
+
+    def _announce(self, engine: Any, access: Any, port: int) -> None:
         console = Console()
-        where = f"{'https' if self.certificate else 'http'}://{_shown(self.host)}:{self.port}"
+        where = f"{'https' if self.certificate else 'http'}://{_shown(self.host)}:{port}"
         console.print(f"\n[bold]{where}[/]  a page to drive it; Ctrl-C stops", highlight=False)
         console.print(_about(engine), highlight=False)
         if not access.tokens and self.host not in ("127.0.0.1", "localhost", "::1"):
@@ -102,14 +114,6 @@ class Serve:
             )
         if self.browser and sys.stdout.isatty():
             threading.Timer(1.0, webbrowser.open, [where]).start()
-        from forerun.serving.server import serve
-
-        sys.setswitchinterval(0.001)  # the event loop answers while the engine's thread computes
-        serve(
-            app, engine, host=self.host, port=self.port, access=access, drain_s=self.drain,
-            certificate=self.certificate, key=self.key,
-        )  # fmt: skip
-        return 0
 
     def _build(self) -> tuple[Any, Any, Any]:
         from forerun.serving.access import Access
@@ -120,12 +124,12 @@ class Serve:
         from forerun.serving.scheduler import Scheduler
 
         run = open_run(self.model or packaged_world())
-        model = run.model.to(self.device)
+        model = self._placed(run.model)
         passes = Passes(model, self.slots, self.rows, self.shape, engine=self.engine)
         engine = Engine(
             passes,
             starts=recorded_starts(run, self.data, self.starts),
-            limits=Limits(idle_s=self.idle),
+            limits=Limits(idle_s=self.idle, per_client=max(1, self.slots // 2)),
             snapshots=self.snapshots,
             scheduler=Scheduler(max_rows=self.rows, open_doors=self.open_doors),
         )
@@ -136,6 +140,14 @@ class Serve:
 
             add_rtc(app, engine, access)
         return app, engine, access
+
+    def _placed(self, model: Any) -> Any:
+        try:
+            return model.to(self.device)
+        except (RuntimeError, AssertionError) as cause:
+            raise ConfigError(
+                f"--device {self.device} cannot be used: {str(cause).splitlines()[0]}. Leave it out for a CPU"
+            ) from cause
 
 
 def name_of(run: Run) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+PEERS = 10_000
+"""Addresses whose rate is remembered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +20,8 @@ class Access:
     Args:
         tokens: one of them must come as ``Authorization: Bearer TOKEN`` or ``?token=TOKEN``; none for all.
         connections: of one peer.
+        connects_per_s: of one peer, in the long run, twice as many at once; later ones wait, so that who
+            connects without end does not take the event loop from others.
         messages_per_s: of one connection, in the long run; twice as many at once.
         message_bytes: of one message.
         outbox: replies that may wait for a slow reader; then the oldest observations are left out.
@@ -24,6 +30,7 @@ class Access:
 
     tokens: Sequence[str] = ()
     connections: int = 1024
+    connects_per_s: float = 100.0
     messages_per_s: float = 20_000.0
     message_bytes: int = 16 * 2**20
     outbox: int = 256
@@ -39,10 +46,19 @@ class Access:
 
 
 class Peers:
-    """Open connections by peer."""
+    """Open connections by peer, and how often new ones come."""
 
-    def __init__(self, most: int) -> None:
-        self.most, self._open = most, Counter[str]()
+    def __init__(self, most: int, per_s: float) -> None:
+        self.most, self.per_s, self._open = most, per_s, Counter[str]()
+        self._buckets: dict[str, Bucket] = {}
+
+    async def turn(self, peer: str) -> None:
+        """Wait until the peer may connect once more."""
+        if len(self._buckets) > PEERS:  # who was not here for long starts with a full bucket anyway
+            self._buckets = {name: b for name, b in self._buckets.items() if self._open[name]}
+        bucket = self._buckets.setdefault(peer, Bucket(self.per_s))
+        while wait_s := bucket.take():
+            await asyncio.sleep(wait_s)
 
     def enter(self, peer: str) -> bool:
         """Count one in; False if there are too many."""

@@ -82,7 +82,7 @@ def create_app(engine: Engine, access: Access | None = None, name: str = "world"
     door = Door(engine, Metrics(engine))
     engine.outlet = door.hand_over
     hello = greeting(engine, access, name)
-    peers = Peers(access.connections)
+    peers = Peers(access.connections, access.connects_per_s)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -99,6 +99,7 @@ def create_app(engine: Engine, access: Access | None = None, name: str = "world"
     @app.websocket(PATH)
     async def world(socket: WebSocket) -> None:
         peer = socket.client.host if socket.client else "unknown"
+        await peers.turn(peer)
         await socket.accept()
         if not access.admits(socket.headers.get("authorization"), socket.query_params.get("token")):
             await socket.close(

@@ -79,7 +79,8 @@ def connect(url: str = "ws://127.0.0.1:8600", token: str | None = None, timeout_
         ServerGoneError: nobody answers there, or the token is wrong.
     """
     sync: Any = require("websockets.sync.client", "serve", "the client")
-    address = url.rstrip("/") if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
+    base, question, query = url.partition("?")
+    address = base.rstrip("/").removesuffix(PATH) + PATH + question + query
     headers = {"Authorization": f"Bearer {token}"} if token else None
     stack = ExitStack()
     try:
@@ -183,7 +184,9 @@ class Server:
         except TimeoutError as cause:
             raise ServerGoneError(f"the server did not answer within {self.timeout_s:g} s") from cause
         except Exception as cause:
-            raise ServerGoneError(f"the server is gone: {cause}") from cause
+            closed = getattr(cause, "rcvd", None)  # what the server said as it closed the connection
+            why = f"closed the connection: {closed.reason or closed.code}" if closed else f"is gone: {cause}"
+            raise ServerGoneError(f"the server {why}") from cause
 
 
 class World:

@@ -16,7 +16,8 @@ from fastapi import WebSocket, WebSocketDisconnect
 from forerun.serving.access import Access, Bucket
 from forerun.serving.engine import Engine
 from forerun.serving.messages import pack, unpack
-from forerun.serving.protocol import Refusal, addressed, parse
+from forerun.serving.parsing import addressed, parse
+from forerun.serving.protocol import Refusal
 from forerun.types import ShapeError, StreamSpec
 
 BAD_MOST = 1000
@@ -94,7 +95,7 @@ class Connection:
                     f"messages come faster than {self.access.messages_per_s:g} a second; wait",
                     retry_after_s=wait_s,
                 )
-                self.post(refusal.reply())
+                self._refuse(refusal)
                 await asyncio.sleep(wait_s)
             self._take(arrived.get("bytes"))
             if self.bad > BAD_MOST:
@@ -109,8 +110,11 @@ class Connection:
             message = unpack(data)
             self.engine.submit(self, parse(message, self.action))
         except Refusal as refusal:
-            self.bad += 1
-            self.post(refusal.reply(*addressed(message)))
+            self._refuse(refusal, message)
         except ShapeError as cause:
-            self.bad += 1
-            self.post(Refusal("bad_message", str(cause)).reply(*addressed(message)))
+            self._refuse(Refusal("bad_message", str(cause)), message)
+
+    def _refuse(self, refusal: Refusal, message: Any = None) -> None:
+        self.bad += refusal.code != "rate_limited"
+        self.engine.counts.refused(refusal.code)
+        self.post(refusal.reply(*addressed(message)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Engine:
         self.draining = False
         self._inbox: queue.SimpleQueue[tuple[Hashable, Request | None] | None] = queue.SimpleQueue()
         self._outbox: list[tuple[Hashable, dict[str, Any]]] = []
+        self._begins: dict[Hashable, deque[Request]] = {}
         self._thread: threading.Thread | None = None
         self._stop = self._evacuated = False
         self._reviewed_s = clock()
@@ -96,6 +98,11 @@ class Engine:
         self._inbox.put(None)
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits to begin."""
+        return bool(self._begins)
 
     @property
     def running(self) -> bool:
@@ -128,8 +135,8 @@ class Engine:
                     self.scheduler.pictures.note(rows, time.perf_counter() - middle)
 
     def _run(self) -> None:
-        while not (self._stop and self._inbox.empty() and not len(self.scheduler)):
-            self.turn(self.scheduler.wait_s(self.clock()))
+        while not (self._stop and self._inbox.empty() and not self._begins and not len(self.scheduler)):
+            self.turn(0.0 if self._begins else self.scheduler.wait_s(self.clock()))
 
     def turn(self, wait_s: float | None = 0.0) -> None:
         """Take what has arrived, waiting at most so long (None: for ever); run a pass if one is due."""
@@ -138,6 +145,8 @@ class Engine:
             self._evacuate()
         if self.scheduler.wait_s(self.clock()) == 0.0:
             self.rounds.serve(self.scheduler.take(self.clock()))
+        if self._begins:
+            self._begin_one()
         now = self.clock()
         if now - self._reviewed_s > REVIEW_S:
             self._reviewed_s = now
@@ -162,9 +171,28 @@ class Engine:
             return
         client, request = arrived
         if request is None:
+            self._begins.pop(client, None)
             for session in self.registry.of(client):
                 self._end(session)
-            return
+        elif isinstance(request, Open | Restore) or client in self._begins:
+            self._begins.setdefault(client, deque()).append(request)
+        else:
+            self._obey(client, request)
+
+    def _begin_one(self) -> None:
+        """One new world, of the client that has waited longest: reading a context takes as long as a pass.
+
+        What the client asked after it was asked of that world, and waits behind.
+        """
+        client = next(iter(self._begins))
+        waiting = self._begins.pop(client)
+        self._obey(client, waiting.popleft())
+        while waiting and not isinstance(waiting[0], Open | Restore):
+            self._obey(client, waiting.popleft())
+        if waiting:
+            self._begins[client] = waiting  # behind the others
+
+    def _obey(self, client: Hashable, request: Request) -> None:
         try:
             self._accept(client, request)
         except Refusal as refusal:
@@ -279,7 +307,6 @@ class Engine:
         state = self.registry.state(session)
         seen = self.passes.look(state)
         reply = observed(session, seen, slice(None) if session.fan is not None else 0)
-        reply["tick"] = int(state.tick[0])
         if session.view.picture != "none":
             reply["picture"] = draw_for(self.passes, seen, [session])[0][0]
         return reply
@@ -314,7 +341,7 @@ class Engine:
             self._next(session)
 
     def _refuse(self, client: Hashable, request: Request, refusal: Refusal) -> None:
-        self.counts.errors[refusal.code] = self.counts.errors.get(refusal.code, 0) + 1
+        self.counts.refused(refusal.code)
         self._reply(client, refusal.reply(request.id, getattr(request, "seq", None)))
 
     def _reply(self, client: Hashable, reply: dict[str, Any]) -> None:

@@ -20,7 +20,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from forerun.serving.client import Observation, Server, World, connect
-from forerun.serving.protocol import Refusal, checked_action
+from forerun.serving.parsing import checked_action
+from forerun.serving.protocol import Refusal
 from forerun.types import ConfigError, StreamSpec
 
 URL = "ws://127.0.0.1:8600"

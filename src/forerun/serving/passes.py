@@ -37,6 +37,12 @@ class Seen:
     """(B, ...) of `WorldModel.predict`."""
     latents: Tensor
     """(B, N, D), to draw from."""
+    tick: np.ndarray
+    """(B,) ages in ticks."""
+
+
+Outcome = tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]
+"""Finite, numbers, heads, latents, tick."""
 
 
 class Passes:
@@ -89,12 +95,13 @@ class Passes:
         known = torch.zeros(padded, dtype=torch.bool)
         known[:rows] = torch.from_numpy(present)
         run = self._graph(padded) if self.graphs else self._compute
-        finite, numbers, heads, latents = run(*(t.to(self.device) for t in (slot, action, known)))
+        finite, numbers, heads, latents, tick = run(*(t.to(self.device) for t in (slot, action, known)))
         return Seen(
             finite=_host(finite, rows),
             streams={name: _host(part, rows) for name, part in numbers.items()},
             heads={name: _host(part, rows) for name, part in heads.items()},
             latents=latents[:rows],
+            tick=_host(tick, rows),
         )
 
     def look(self, state: State) -> Seen:
@@ -108,6 +115,7 @@ class Passes:
                 streams={name: _host(part, rows) for name, part in numbers.items()},
                 heads={name: _host(part, rows) for name, part in heads.items()},
                 latents=state.latents,
+                tick=_host(state.tick, rows),
             )
 
     @torch.inference_mode()
@@ -135,9 +143,7 @@ class Passes:
             return rows
         return self.max_rows if self.shape == "fixed" else bucket_of(rows)
 
-    def _compute(
-        self, slots: Tensor, actions: Tensor, present: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:
+    def _compute(self, slots: Tensor, actions: Tensor, present: Tensor) -> Outcome:
         """Gather, step, put back, look; with torch nothing depends on a value, so that it can be recorded."""
         model, before = self.model, self.arena.gather(slots)
         if self.onnx is not None and bool(present.all()):
@@ -147,7 +153,7 @@ class Passes:
         finite = torch.isfinite(after.latents).flatten(1).all(1)
         self.arena.advance(slots, _healthy(finite, after, before))
         numbers = self.onnx.vectors(after.latents) if self.onnx else model.decode(after, self.numeric)
-        return finite, numbers, model.predict(after), after.latents
+        return finite, numbers, model.predict(after), after.latents, after.tick
 
     def _graph(self, rows: int) -> _Recorded:
         if rows not in self._recorded:
@@ -175,7 +181,7 @@ class _Recorded:
         with torch.cuda.graph(self.graph):
             self.outputs = passes._compute(*self.inputs)
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:
+    def __call__(self, *inputs: Tensor) -> Outcome:
         for place, value in zip(self.inputs, inputs, strict=True):
             place.copy_(value)
         self.graph.replay()

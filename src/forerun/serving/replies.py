@@ -22,6 +22,8 @@ def observed(session: Session, seen: Seen, row: int | slice) -> dict[str, Any]:
         "streams": {name: seen.streams[name][row] for name in wanted},
         "heads": {name: _number(values[row]) for name, values in seen.heads.items()},
     }
+    ticks = seen.tick[row]
+    reply["tick"] = int(ticks if ticks.ndim == 0 else ticks[0])
     if session.view.latents:
         reply["latents"] = seen.latents[row].float().cpu().numpy()
     return reply

@@ -36,6 +36,10 @@ class Counts:
     """Processor time of the model alone."""
     last_rows: int = 0
 
+    def refused(self, code: str) -> None:
+        """One more request that was not carried out."""
+        self.errors[code] = self.errors.get(code, 0) + 1
+
 
 @dataclass
 class Rounds:

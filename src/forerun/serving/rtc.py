@@ -15,7 +15,8 @@ from fastapi import FastAPI, HTTPException, Request
 
 from forerun.serving.access import Access
 from forerun.serving.engine import Engine
-from forerun.serving.protocol import Close, Open, Refusal, Step, View, checked_action
+from forerun.serving.parsing import checked_action
+from forerun.serving.protocol import Close, Open, Refusal, Step, View
 from forerun.types import require
 
 PATH = "/rtc"

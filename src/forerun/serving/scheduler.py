@@ -200,7 +200,9 @@ class Scheduler:
     def share(self, level: Level, loads: list[Load] | None = None) -> float:
         """The share of the time that the loads take at a level; best effort not counted."""
         found = [
-            load for load in (self.loads.values() if loads is None else loads) if load.live and load.rate_hz
+            load
+            for load in (list(self.loads.values()) if loads is None else loads)
+            if load.live and load.rate_hz
         ]
         if not found:
             return 0.0

@@ -10,7 +10,9 @@ import contextlib
 import math
 import signal
 import socket
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,6 +40,10 @@ class Gentle(uvicorn.Server):
             return
         self._until_s = time.monotonic() + self.drain_s
         self.engine.drain()
+        sessions = len(self.engine.registry.sessions)
+        print(
+            f"stopping: {sessions} live worlds have {self.drain_s:g} s; once more to end now", file=sys.stderr
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to end now."""
@@ -55,11 +61,13 @@ def serve(
     drain_s: float = 10.0,
     certificate: Path | None = None,
     key: Path | None = None,
+    announce: Callable[[int], None] = lambda port: None,
 ) -> None:
     """Serve until a signal comes.
 
     Args:
         certificate, key: PEM files, for wss:// and https://.
+        announce: called with the port once it is open.
 
     Raises:
         StorageError: the port is taken.
@@ -73,6 +81,7 @@ def serve(
     config = configured(app, host, port, access or Access(), ssl_certfile=certificate, ssl_keyfile=key)
     server = Gentle(config, engine, drain_s)
     with _listening(host, port) as sock, contextlib.suppress(KeyboardInterrupt):
+        announce(sock.getsockname()[1])
         server.run(sockets=[sock])
 
 
@@ -97,6 +106,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=1024, reuse_port=False)
     except OSError as cause:
+        why = (cause.strerror or str(cause)).partition(" (")[0]
         raise StorageError(
-            f"port {port} of {host} cannot be opened: {cause.strerror}. Choose another with --port, 0 for any"
+            f"port {port} of {host} cannot be opened: {why}. Choose another with --port, 0 for any"
         ) from cause
