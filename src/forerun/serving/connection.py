@@ -7,6 +7,7 @@ anybody else.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from typing import Any
@@ -22,6 +23,10 @@ from forerun.types import ShapeError, StreamSpec
 
 BAD_MOST = 1000
 """Messages that make no sense before a connection is closed."""
+BAD_COSTS = 100
+"""As many messages as one of those costs of what a connection may send: nobody sends them in earnest."""
+FAIR = 16
+"""Messages of one connection that are read in a row, before others have their turn."""
 SHUT_BAD, SHUT_SLOW = 1003, 1008
 
 
@@ -84,7 +89,9 @@ class Connection:
                 await asyncio.wait_for(sending, self.access.patience_s)
 
     async def _read(self) -> None:
-        while True:
+        for number in itertools.count():
+            if number % FAIR == 0:
+                await asyncio.sleep(0)
             arrived = await self.socket.receive()
             if arrived["type"] != "websocket.receive":
                 raise WebSocketDisconnect
@@ -115,6 +122,8 @@ class Connection:
             self._refuse(Refusal("bad_message", str(cause)), message)
 
     def _refuse(self, refusal: Refusal, message: Any = None) -> None:
-        self.bad += refusal.code != "rate_limited"
+        if refusal.code != "rate_limited":
+            self.bad += 1
+            self.bucket.left -= BAD_COSTS
         self.engine.counts.refused(refusal.code)
         self.post(refusal.reply(*addressed(message)))
