@@ -10,6 +10,7 @@ after: the driver's latency and misses, the server's memory and handles. Writes 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from forerun.types import require
 
 KINDS = ("open", "step", "fork", "select", "rollback", "snapshot", "restore", "close", "dance")
 AT_ONCE = 16
+WINDOW = 40
 RATE_HZ = 30.0
 
 
@@ -125,30 +127,40 @@ def vitals(server: ServerProcess) -> dict[str, Any]:
 
 
 async def garble(server: ServerProcess, draw: random.Random, most: int, told: Any) -> int:
-    """Send up to ``most`` garbled messages over one connection; how many went out."""
+    """Send garbled messages over one connection until ``most`` are answered or it is closed; how many were."""
     client: Any = require("websockets.asyncio.client", "serve", "the fault generator")
-    sent = 0
+    answers = Answers()
     try:
         async with client.connect(
             server.url + PATH, compression=None, max_size=None, close_timeout=1
         ) as wire:
-            reader = asyncio.create_task(swallow(wire))
-            while sent < most:
-                await wire.send(garbled(draw))
-                sent += 1
-                if sent % 50 == 0:
-                    told(50)
-                    await asyncio.sleep(0)
-            await asyncio.sleep(0.2)
+            reader = asyncio.create_task(answers.read(wire))
+            while answers.count < most and not reader.done():
+                for _ in range(WINDOW):
+                    await wire.send(garbled(draw))
+                before = answers.count
+                with contextlib.suppress(TimeoutError):  # some ask for no answer
+                    async with asyncio.timeout(1.0):
+                        while answers.count < before + WINDOW * 3 // 4 and not reader.done():
+                            await asyncio.sleep(0.002)
+                told(answers.count - before)
             reader.cancel()
     except Exception:  # the server may close on what it is sent; that is its right
-        return max(sent, 1)
-    return sent
+        return max(answers.count, 1)
+    return max(answers.count, 1)
 
 
-async def swallow(wire: Any) -> None:
-    async for data in wire:
-        unpack(data)  # whatever comes back is a message
+@dataclass
+class Answers:
+    """Messages that came back: each one answers one that was sent."""
+
+    count: int = 0
+
+    async def read(self, wire: Any) -> None:
+        with contextlib.suppress(Exception):
+            async for data in wire:
+                unpack(data)  # whatever comes back is a message
+                self.count += 1
 
 
 def garbled(draw: random.Random) -> bytes:

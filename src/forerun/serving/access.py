@@ -22,8 +22,8 @@ class Access:
         connections: of one peer.
         connects_per_s: of one peer, in the long run, twice as many at once; later ones wait, so that who
             connects without end does not take the event loop from others.
-        messages_per_s: of one connection, in the long run; twice as many at once. One that makes no sense counts
-            a hundred times.
+        messages_per_s: of one connection, in the long run; twice as many at once. One that makes no sense
+            counts a hundred times.
         message_bytes: of one message.
         outbox: replies that may wait for a slow reader; then the oldest observations are left out.
         patience_s: a reader that takes nothing for so long is cut off.
