@@ -127,7 +127,7 @@ def vitals(server: ServerProcess) -> dict[str, Any]:
 
 
 async def garble(server: ServerProcess, draw: random.Random, most: int, told: Any) -> int:
-    """Send garbled messages over one connection until ``most`` are answered or it is closed; how many were."""
+    """Send garbled messages over one connection until ``most`` are answered or it closes; how many were."""
     client: Any = require("websockets.asyncio.client", "serve", "the fault generator")
     answers = Answers()
     try:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+BURST_S = 0.2
+"""Of connections: a handshake takes the event loop milliseconds."""
 PEERS = 10_000
 """Addresses whose rate is remembered."""
 
@@ -20,7 +22,7 @@ class Access:
     Args:
         tokens: one of them must come as ``Authorization: Bearer TOKEN`` or ``?token=TOKEN``; none for all.
         connections: of one peer.
-        connects_per_s: of one peer, in the long run, twice as many at once; later ones wait, so that who
+        connects_per_s: of one peer, in the long run, a fifth of them at once; later ones wait, so that who
             connects without end does not take the event loop from others.
         messages_per_s: of one connection, in the long run; twice as many at once. One that makes no sense
             counts a hundred times.
@@ -57,7 +59,7 @@ class Peers:
         """Wait until the peer may connect once more."""
         if len(self._buckets) > PEERS:  # who was not here for long starts with a full bucket anyway
             self._buckets = {name: b for name, b in self._buckets.items() if self._open[name]}
-        bucket = self._buckets.setdefault(peer, Bucket(self.per_s))
+        bucket = self._buckets.setdefault(peer, Bucket(self.per_s, BURST_S))
         while wait_s := bucket.take():
             await asyncio.sleep(wait_s)
 
@@ -76,10 +78,14 @@ class Peers:
 
 
 class Bucket:
-    """Tokens that fill up at a rate; each message takes one."""
+    """Tokens that fill up at a rate; each message takes one.
 
-    def __init__(self, per_s: float) -> None:
-        self.per_s, self.most = per_s, 2 * per_s
+    Args:
+        burst_s: seconds of them may be taken at once.
+    """
+
+    def __init__(self, per_s: float, burst_s: float = 2.0) -> None:
+        self.per_s, self.most = per_s, max(1.0, burst_s * per_s)
         self.left, self.seen_s = self.most, time.monotonic()
 
     def take(self) -> float:
