@@ -128,7 +128,7 @@ def test_nobody_goes_back_beyond_what_is_kept() -> None:
     bench.walk(0, 8)
     (refused,) = bench.answers(Rollback(id=0, seq=20, ticks=4))
     assert code(refused) == "too_far_back"
-    assert "3 are kept" in refused["message"]
+    assert "back 3, and never" in refused["message"]
     assert bench.answers(Rollback(id=0, seq=21, ticks=3))[0]["type"] == "obs"
 
 

@@ -28,7 +28,7 @@ class BenchServe:
     Example: forerun bench serve --rate 30 --price 3.50
     """
 
-    what: Literal["serve"] = "serve"
+    what: Literal["serve"]
     """What to measure: the server of live worlds."""
     model: MaybePath = None
     """A run of forerun train, or the model inside it; by default the world that comes with forerun."""

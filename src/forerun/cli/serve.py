@@ -11,16 +11,24 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 from rich.console import Console
 
-from forerun.cli.options import MaybeInt, MaybePath
+from forerun.cli.options import MaybePath
 from forerun.cli.runs import CONTEXT, Run, known_episodes, open_run, set_threads, table_of
 from forerun.data.cache import TickCache
 from forerun.types import ConfigError, DataError, require
 
+MaybeShape = Annotated[
+    Literal["free", "bucket", "fixed"] | None,
+    tyro.conf.arg(metavar="{free,bucket,fixed}", help_behavior_hint=""),
+]
+MaybeEngine = Annotated[
+    Literal["torch", "onnx"] | None, tyro.conf.arg(metavar="{torch,onnx}", help_behavior_hint="")
+]
 TOKENS = "FORERUN_TOKENS"
 PACKAGED = "lift-world"
 SHARES = (0.0, 0.5, 0.25, 0.7)
@@ -55,10 +63,10 @@ class Serve:
     """Worlds held on the device at once; more live suspended in host memory."""
     rows: int = 64
     """Worlds advanced in one pass at most."""
-    shape: Literal["free", "bucket", "fixed"] | None = None
+    shape: MaybeShape = None
     """Rows of a pass: as many as wait (default on a CPU), rounded up to a bucket (default on a GPU), or
     always the same, so that not one bit of a session depends on its neighbours."""
-    engine: Literal["torch", "onnx"] | None = None
+    engine: MaybeEngine = None
     """What steps the model; by default ONNX Runtime where the extra "export" is installed, on a CPU with
     passes of free shape: it takes a third of the time for few rows, and its numbers are the same to
     rounding."""
@@ -78,11 +86,11 @@ class Serve:
     """Refuse nobody and lower no fidelity, to measure what happens then."""
     browser: bool = True
     """Open the page."""
-    threads: MaybeInt = 1
-    """Of torch."""
+    threads: int = 1
+    """Of torch, or of ONNX Runtime."""
 
     def __post_init__(self) -> None:
-        small = min(self.starts, self.slots, self.rows, self.threads or 1) < 1
+        small = min(self.starts, self.slots, self.rows, self.threads) < 1
         if small or not 0 <= self.port < 65536 or self.idle <= 0 or self.drain < 0:
             raise ConfigError(
                 f"--starts {self.starts}, --slots {self.slots}, --rows {self.rows}, --port {self.port}, "

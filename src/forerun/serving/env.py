@@ -137,6 +137,10 @@ class ServedVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
         if num_envs < 1:
             raise ConfigError(f"num_envs is {num_envs}; expected 1 or more")
         self._server, self.single_observation_space, self.single_action_space = _met(url, token, rules)
+        most = self._server.hello["limits"]["sessions"]
+        if num_envs > most:
+            self._server.close()
+            raise ConfigError(f"num_envs is {num_envs}; this server lets a client have {most} worlds")
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**_metadata(self._server), "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.observation_space = batch_space(self.single_observation_space, num_envs)

@@ -153,8 +153,8 @@ class Registry:
         known = session.steps_back if session.fan is None else 0
         if request.ticks > known:
             raise Refusal(
-                "too_far_back", f"{request.ticks} ticks were to be taken back; {known} are kept of session "
-                f"{session.id}. Keep snapshots to go back further"
+                "too_far_back", f"{request.ticks} ticks were to be taken back; session {session.id} can go "
+                f"back {known}, and never more than {self.passes.arena.rollback}. Keep snapshots to go further"
             )  # fmt: skip
         self.passes.arena.back(self.resume(session), request.ticks)
         session.steps_back -= request.ticks
@@ -368,5 +368,5 @@ class Registry:
             return path.read_bytes()
         except OSError as cause:
             raise Refusal(
-                "snapshot_refused", f"there is no snapshot '{name}' here: {cause.strerror}"
+                "snapshot_refused", f"no snapshot '{name}' can be read here ({cause.strerror})"
             ) from cause

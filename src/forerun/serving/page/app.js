@@ -6,9 +6,14 @@ import { WorldView } from "/page/world.js";
 const find = (id) => document.getElementById(id);
 const server = new Server();
 const worlds = [];
-let sticks, streams, paused = false, timer;
+let sticks, streams, tick, gone = false, paused = false, timer;
 
-server.addEventListener("gone", (event) => say(event.detail));
+server.addEventListener("gone", (event) => {
+  say(event.detail);
+  gone = true;
+  clearTimeout(timer);
+  health();
+});
 server.addEventListener("draining", () => say("this server is about to stop"));
 begin().catch((error) => say(error.message));
 
@@ -17,7 +22,10 @@ async function begin() {
   const { model, starts } = hello;
   streams = model.streams;
   find("about").textContent = `${model.name}: ${streams.map((stream) => stream.name).join(", ")}, imagined`;
-  find("rate").value = Math.round(1 / model.tick_s);
+  tick = model.tick_s;
+  find("rate").value = Math.round(1 / tick);
+  find("rate").oninput = pace;
+  pace();
   sticks = new Sticks(model.action, find("sticks"));
   const camera = streams.some((stream) => stream.kind === "video");
   starts.forEach((name, number) => {
@@ -34,7 +42,9 @@ async function begin() {
 
 async function start(number, camera) {
   await leave();
-  const session = await server.open(number, { picture: camera ? "jpeg" : "none", period_s: 1 / rate() });
+  // a step is always one tick of the world as it was learned: the rate only plays it faster or slower
+  const view = { picture: camera ? "jpeg" : "none", period_s: 1 / rate(), tick_s: tick };
+  const session = await server.open(number, view);
   add(session);
   find("choose").hidden = true;
   find("stage").hidden = false;
@@ -83,6 +93,11 @@ async function leave() {
   }
 }
 
+function pace() {
+  const times = rate() * tick;
+  find("pace").textContent = Math.abs(times - 1) < 0.01 ? "as fast as it was recorded" : `${times.toFixed(1)} times as fast`;
+}
+
 function rate() {
   return Math.min(60, Math.max(1, Number(find("rate").value) || 10));
 }
@@ -92,13 +107,14 @@ function beat() {
   const period = 1000 / rate(), now = performance.now();
   due = Math.max(now, due + period);
   timer = setTimeout(beat, due - now);
-  if (paused || !worlds.length) return;
+  if (paused || gone || !worlds.length) return;
   const action = sticks.read(period / 1000);
   const drive = document.querySelector("input[name=drive]:checked").value;
   worlds.forEach((view, k) => {
     if (worlds.length < 2 || drive === "both" || drive === String(k) || !view.action) view.action = action;
     if (view.session.inFlight > 2) return; // an answer is late: do not pile up questions
-    view.session.step(view.action).then((reply) => view.show(reply)).catch((error) => say(error.message));
+    view.done = Math.min(view.done + 1, 16);
+    view.session.step(view.action).then((reply) => view.show(reply)).catch((error) => { if (!gone) say(error.message); });
   });
 }
 
@@ -106,8 +122,15 @@ find("pause").onclick = () => {
   paused = !paused;
   find("pause").textContent = paused ? "go on" : "pause";
 };
-find("back").onclick = () => Promise.all(worlds.map(async (view) => view.show(await view.session.back(10))))
-  .catch((error) => say(error.message));
+find("back").onclick = () => Promise.all(worlds.map(goBack)).catch((error) => say(error.message));
+
+async function goBack(view) {
+  const ticks = Math.min(10, view.done); // the server keeps at most sixteen
+  if (!ticks) return say("this world has just begun");
+  view.done -= ticks;
+  view.show(await view.session.back(ticks));
+}
+
 find("fork").onclick = async () => {
   try {
     if (worlds.length === 1) add(await worlds[0].session.fork());
@@ -129,6 +152,7 @@ function say(words) {
 
 async function health() {
   try {
+    if (gone) throw new Error();
     const { sessions, load, level } = await (await fetch("/readyz")).json();
     const worldsLive = `${sessions} live ${sessions === 1 ? "world" : "worlds"}`;
     find("server").textContent = `${worldsLive} · ${Math.round(100 * load)} % busy${level === "full" ? "" : ` · ${level}`}`;

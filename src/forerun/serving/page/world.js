@@ -5,7 +5,7 @@ const COLOURS = ["#5cc8ff", "#ffb454", "#a6e22e", "#f78fb3", "#c3a6ff", "#7ee8c7
 
 export class WorldView {
   constructor(session, letter, streams) {
-    Object.assign(this, { session, letter, streams, steps: 0, action: null, series: new Map() });
+    Object.assign(this, { session, letter, streams, steps: 0, done: 0, action: null, series: new Map() });
     this.lines = touchLines(streams);
     this.element = document.createElement("article");
     this.element.className = "world";
