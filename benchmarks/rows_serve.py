@@ -58,7 +58,7 @@ LEFT = (
     Column(head="sessions", metric="{part}/sessions", form="{:.0f}"),
 )
 SOAK = (
-    Column(head="growth an hour", metric="growth_per_hour/{part}", form="{:.2f}"),
+    Column(head="an hour, with two standard errors", metric="growth_per_hour/{part}", form="{:.2f}"),
     Column(head="steps", metric="n"),
 )
 PLANNING = (
@@ -148,7 +148,7 @@ SERVE_TABLES = {
         rows=[Row(label=part, result="serve-faults", part=part) for part in ("before", "after")],
     ),
     "serve-soak": Table(
-        lead="an hour at half load",
+        lead="growth at half load",
         columns=SOAK,
         rows=[
             Row(label=label, result="serve-soak", part=part)

@@ -46,7 +46,8 @@ def served(access: Access | None = None, slots: int = 64, **options: Any) -> Ite
     model = options.pop("model", None) or world()
     passes = Passes(model, slots, options.pop("max_rows", 16), options.pop("shape", None), engine="torch")
     limits, starts = options.pop("limits", Limits()), options.pop("starts", 4)
-    engine = Engine(passes, starts=[start(k) for k in range(starts)], limits=limits, **options)
+    moments = [start(k) for k in range(starts)] if isinstance(starts, int) else starts
+    engine = Engine(passes, starts=moments, limits=limits, **options)
     port = free_port()
     app = create_app(engine, access, "tiny")
     if rtc:

@@ -154,7 +154,7 @@ class Registry:
         if request.ticks > known:
             raise Refusal(
                 "too_far_back", f"{request.ticks} ticks were to be taken back; session {session.id} can go "
-                f"back {known}, and never more than {self.passes.arena.rollback}. Keep snapshots to go further"
+                f"back {known}, and never more than {self.passes.arena.rollback}. Keep snapshots for that"
             )  # fmt: skip
         self.passes.arena.back(self.resume(session), request.ticks)
         session.steps_back -= request.ticks
