@@ -289,6 +289,23 @@ def test_a_context_that_holds_nan_is_refused() -> None:
     assert code(refused) == "bad_context"
 
 
+def test_best_effort_is_given_back_when_deadlines_are_missed() -> None:
+    bench = Bench(max_rows=1)
+    bench.open(0, period_s=0.01)
+    bench.open(1, best_effort=True)
+    for k in range(3):
+        bench.engine.submit("me", step(1, k))
+    bench.engine.submit("me", step(0, 0))
+    bench.engine._listen(0.0)
+    bench.clock.now_s += 0.5  # nothing was served for too long
+    bench.engine.turn()
+    replies = [reply for _, reply in bench.replies]
+    assert [r["timing"]["late"] for r in replies if r["type"] == "obs"] == [True]
+    assert {code(r) for r in replies if r["type"] == "error"} == {"overloaded"}
+    bench.replies.clear()
+    assert bench.answers(step(1, 9))[-1]["type"] == "obs"
+
+
 def test_a_client_has_a_limit_of_its_own() -> None:
     bench = Bench(limits=Limits(per_client=2, candidates=10))
     bench.open(0), bench.open(1)

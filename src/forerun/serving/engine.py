@@ -75,6 +75,7 @@ class Engine:
         self._begins: dict[Hashable, deque[Request]] = {}
         self._thread: threading.Thread | None = None
         self._stop = self._evacuated = False
+        self._late_before = 0
         self._reviewed_s = clock()
 
     # -- from any thread ------------------------------------------------------------------------------
@@ -154,6 +155,7 @@ class Engine:
         if now - self._reviewed_s > REVIEW_S:
             self._reviewed_s = now
             self.scheduler.review()
+            self._shed()
             self.counts.suspended += self.registry.suspend_idle(now)
         if self._outbox:
             replies, self._outbox = self._outbox, []
@@ -244,6 +246,18 @@ class Engine:
         self._end(session)
         if not request.quiet:
             self._reply(session.client, {"type": "closed", "id": request.id})
+
+    def _shed(self) -> None:
+        """Deadlines were missed lately: best-effort steps that wait are given back."""
+        missed, self._late_before = self.counts.late - self._late_before, self.counts.late
+        for job in self.scheduler.drop_best_effort() if missed else ():
+            session = job.session
+            refusal = Refusal(
+                "overloaded", "steps with deadlines come first; try again", retry_after_s=REVIEW_S
+            )
+            self._refuse(session.client, session.waiting.popleft(), refusal)
+            session.busy = False
+            self._next(session)
 
     def _evacuate(self) -> None:
         """Send every world to its client, which may restore it on another server."""
