@@ -7,6 +7,7 @@ row ends in an error reply for that session alone.
 from __future__ import annotations
 
 import gc
+import logging
 import queue
 import threading
 import time
@@ -43,6 +44,8 @@ from forerun.serving.starts import Start
 Outlet = Callable[[list[tuple[Hashable, dict[str, Any]]]], None]
 """Where replies go, many at a time; called in the engine's thread, must not wait."""
 REVIEW_S = 0.25
+TAKEN_MOST = 512
+"""Requests looked at between two passes."""
 
 
 class Engine:
@@ -140,7 +143,11 @@ class Engine:
 
     def _run(self) -> None:
         while not (self._stop and self._inbox.empty() and not self._begins and not len(self.scheduler)):
-            self.turn(0.0 if self._begins else self.scheduler.wait_s(self.clock()))
+            try:
+                self.turn(0.0 if self._begins else self.scheduler.wait_s(self.clock()))
+            except Exception:  # whatever it was, the other worlds go on
+                logging.getLogger(__name__).exception("a turn of the engine failed")
+                self.counts.refused("internal")
 
     def turn(self, wait_s: float | None = 0.0) -> None:
         """Take what has arrived, waiting at most so long (None: for ever); run a pass if one is due."""
@@ -166,7 +173,7 @@ class Engine:
         try:
             if wait_s is None or wait_s > 0:
                 self._take(self._inbox.get(timeout=REVIEW_S if wait_s is None else min(wait_s, REVIEW_S)))
-            while True:
+            for _ in range(TAKEN_MOST):  # a flood of messages must not keep a pass waiting
                 self._take(self._inbox.get_nowait())
         except queue.Empty:
             return
