@@ -36,7 +36,7 @@ SURFACE = {
     "train": 13,
     "imagine": 9,
     "control": 14,
-    "serve": 18,
+    "serve": 19,
     "bench": 9,
     "demo": 3,
 }

@@ -59,6 +59,8 @@ class Serve:
     """Address to listen at; 0.0.0.0 for all."""
     port: int = 8600
     """0 for any that is free."""
+    replicas: int = 1
+    """Servers behind one address, a process each: one for each core or each GPU."""
     slots: int = 256
     """Worlds held on the device at once; more live suspended in host memory."""
     rows: int = 64
@@ -90,7 +92,7 @@ class Serve:
     """Of torch, or of ONNX Runtime."""
 
     def __post_init__(self) -> None:
-        small = min(self.starts, self.slots, self.rows, self.threads) < 1
+        small = min(self.starts, self.slots, self.rows, self.threads, self.replicas) < 1
         if small or not 0 <= self.port < 65536 or self.idle <= 0 or self.drain < 0:
             raise ConfigError(
                 f"--starts {self.starts}, --slots {self.slots}, --rows {self.rows}, --port {self.port}, "
@@ -100,6 +102,8 @@ class Serve:
     def __call__(self) -> int:
         require("uvicorn", "serve", "serving")
         set_threads(self.threads)
+        if self.replicas > 1:
+            return self._fleet()
         from forerun.serving.server import serve
 
         app, engine, access = self._build()
@@ -109,6 +113,19 @@ class Serve:
             certificate=self.certificate, key=self.key,
             announce=lambda port: self._announce(engine, access, port),
         )  # fmt: skip
+        return 0
+
+    def _fleet(self) -> int:
+        from forerun.cli.fleet import run_fleet
+
+        if self.certificate is not None:
+            raise ConfigError("--replicas serves without TLS; put nginx or Caddy before it, or leave it out")
+
+        def announce(port: int) -> None:
+            where = f"http://{_shown(self.host)}:{port}"
+            Console().print(f"\n[bold]{where}[/]  {self.replicas} servers; Ctrl-C stops", highlight=False)
+
+        run_fleet(self, announce)
         return 0
 
     def _announce(self, engine: Any, access: Any, port: int) -> None:
