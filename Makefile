@@ -49,6 +49,11 @@ bench: $(DEV)
 	$(BIN)/python benchmarks/touch_speed.py
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/realtime.py
+	$(BIN)/forerun bench serve --out benchmarks/results
+	$(BIN)/forerun bench serve --parts gain --out benchmarks/results
+	$(BIN)/forerun bench serve --parts overload --out benchmarks/results
+	set -e; for what in planning faults gpu soak; do $(BIN)/python benchmarks/serve_$$what.py; done
+	$(BIN)/python benchmarks/export.py
 	$(BIN)/python benchmarks/table.py
 
 $(DEMO): pyproject.toml | $(BIN)/pip
