@@ -42,7 +42,7 @@ class Served:
 @contextlib.contextmanager
 def served(access: Access | None = None, slots: int = 64, **options: Any) -> Iterator[Served]:
     """A server that is ready; ended on the way out."""
-    access, rtc = access or Access(), options.pop("rtc", False)
+    access, rtc, tls = access or Access(), options.pop("rtc", False), options.pop("tls", {})
     model = options.pop("model", None) or world()
     passes = Passes(model, slots, options.pop("max_rows", 16), options.pop("shape", None), engine="torch")
     limits, starts = options.pop("limits", Limits()), options.pop("starts", 4)
@@ -52,7 +52,7 @@ def served(access: Access | None = None, slots: int = 64, **options: Any) -> Ite
     app = create_app(engine, access, "tiny")
     if rtc:
         add_rtc(app, engine, access)
-    server = uvicorn.Server(configured(app, "127.0.0.1", port, access))
+    server = uvicorn.Server(configured(app, "127.0.0.1", port, access, **tls))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

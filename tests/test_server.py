@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,3 +240,19 @@ def test_a_drained_server_sends_every_world_home() -> None:
 def test_nobody_there_is_said_in_one_sentence() -> None:
     with pytest.raises(ServerGoneError, match="forerun serve"):
         connect("ws://127.0.0.1:9")
+
+
+def test_a_server_with_a_certificate_of_its_own_is_met_over_tls(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -subj /CN=localhost"
+    subprocess.run(
+        [*words.split(), "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True
+    )
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    with served(tls={"ssl_certfile": certificate, "ssl_keyfile": key}) as live:
+        with connect(f"wss://localhost:{live.port}", tls=trusted) as server:
+            assert server.open().step(np.zeros(ACTIONS)).streams
+        with pytest.raises(ServerGoneError, match="certificate"):
+            connect(f"wss://localhost:{live.port}")

@@ -10,6 +10,7 @@ with connect("ws://127.0.0.1:8600") as server:
 from __future__ import annotations
 
 import itertools
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -72,8 +73,16 @@ class Observation:
         )
 
 
-def connect(url: str = "ws://127.0.0.1:8600", token: str | None = None, timeout_s: float = 10.0) -> Server:
+def connect(
+    url: str = "ws://127.0.0.1:8600",
+    token: str | None = None,
+    timeout_s: float = 10.0,
+    tls: ssl.SSLContext | None = None,
+) -> Server:
     """Meet a server.
+
+    Args:
+        tls: for ``wss://`` with a certificate that this system does not know.
 
     Raises:
         ServerGoneError: nobody answers there, or the token is wrong.
@@ -86,7 +95,12 @@ def connect(url: str = "ws://127.0.0.1:8600", token: str | None = None, timeout_
     try:
         socket = stack.enter_context(
             sync.connect(
-                address, additional_headers=headers, max_size=None, compression=None, open_timeout=timeout_s
+                address,
+                additional_headers=headers,
+                max_size=None,
+                compression=None,
+                open_timeout=timeout_s,
+                ssl=tls,
             )
         )
     except Exception as cause:
