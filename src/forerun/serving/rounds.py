@@ -16,6 +16,8 @@ from forerun.serving.scheduler import Job, Level, Scheduler
 from forerun.serving.session import Session
 
 Done = Callable[[Job, dict[str, Any]], None]
+ALONE_S = 0.004
+"""So long a fan goes on without looking for new messages."""
 Fail = Callable[[Job, Exception | None], None]
 """A job whose row became NaN (None), or that made its pass fail."""
 
@@ -107,10 +109,12 @@ class Rounds:
         return pictures
 
     def _fan(self, job: Job) -> None:
-        """One tick of a fan's chunk; the rest waits its turn, so that live worlds come in between."""
+        """A tick of a fan's chunk, or some if nobody else waits; the rest comes after live worlds."""
         began = time.perf_counter()
         try:
             over = job.request.advance(self.passes)
+            while not over and not len(self.scheduler) and time.perf_counter() - began < ALONE_S:
+                over = job.request.advance(self.passes)
         except Exception as fault:
             self.fail(job, fault)
             return
