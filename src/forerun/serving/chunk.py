@@ -95,7 +95,7 @@ class Chunk:
         """What the goal policy does, plus noise, within bounds: standardised (n, A)."""
         model, goal = passes.model, self.session.goal
         assert goal is not None
-        low, high = (bound.to(passes.device) for bound in model.action_bounds())
+        low, high = passes.bounds
         wanted = model.goals.act(state.latents.flatten(1), goal.expand(len(state), -1)) + noise
         action = wanted.clamp(low, high)
         self.taken.append(action.cpu().numpy())

@@ -80,6 +80,7 @@ class Passes:
         self.onnx = OnnxStep(model, torch.get_num_threads()) if self.engine == "onnx" else None
         self.arena = Arena(model, slots + 1, rollback)  # the last slot is what padding plays with
         self.actions = max(model.config.action_size, 1)
+        self.bounds = tuple(bound.to(self.device) for bound in model.action_bounds())
         self.numeric = tuple(s.name for s in model.config.streams if s.kind != "video")
         self.cameras = tuple(s.name for s in model.config.video)
         self._recorded: dict[int, _Recorded] = {}
